@@ -104,7 +104,7 @@ impl AlertSender {
     }
 
     /// Counts a turn of the event loop, and publishes the figures of the session. Never waits.
-    pub fn turn(&self, figures: impl FnOnce() -> SessionFigures) {
+    pub fn publish_figures(&self, figures: impl FnOnce() -> SessionFigures) {
         let Some(state) = &self.0 else { return };
         state.turns.fetch_add(1, Ordering::Relaxed);
         // If the other thread is copying the figures, the next turn publishes them.

@@ -159,7 +159,7 @@ pub struct AlertOutbox {
     min_interval: Duration,
     orders: OrderBatch,
     waiting: VecDeque<WaitingAlert>,
-    /// Events that found no room in `waiting`.
+    /// Events that did not fit into `waiting`.
     overflow: u64,
     /// Time for which the next events about orders are collected.
     batch_window: Duration,

@@ -774,7 +774,7 @@ mod tests {
             dispatcher.channels[0].state.is_disabled.store(true, Ordering::Relaxed);
             dispatcher.replace(change());
         }
-        assert!(sender.take_new_channel(), "it is told of what lasts");
+        assert!(sender.take_new_channel(), "it receives the conditions that hold");
     }
 
     #[tokio::test]

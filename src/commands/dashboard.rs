@@ -30,9 +30,9 @@ Examples:
   sniper run --dashboard
   sniper dashboard        in another terminal";
 
-/// Starts the dashboard of a session, if it is to have one. A failure is logged, and the bot runs
-/// without it. A bot without a control socket, as beside another one in the same data directory, is
-/// not reachable for `sniper dashboard` and leaves the file with the address alone.
+/// Starts the dashboard of a session, if it is enabled. A failure is logged, and the bot runs
+/// without it. If another bot owns the control socket, `sniper dashboard` cannot reach this one, so
+/// the address file is not touched.
 pub fn start<M: Marketplace>(
     (is_wanted, is_reachable): (bool, bool),
     feed: &Feed<M>,
@@ -43,7 +43,7 @@ pub fn start<M: Marketplace>(
     let config = &feed.config;
     let address_file = token::address_file(&config.data_dir, instance_of(config));
     let address_file = is_reachable.then_some(address_file);
-    // A bot that was killed has left its address. Fails if there is none.
+    // Removes the address file of a killed bot; a missing file is ignored.
     drop(address_file.as_ref().map(fs::remove_file));
     if !is_wanted {
         return None;
@@ -58,8 +58,8 @@ pub fn start<M: Marketplace>(
         metrics: feed.metrics.clone(),
         requests,
     };
-    let place = (&config.dashboard, config.data_dir.as_path());
-    Dashboard::start(place, source, DashboardTimes::default(), alarm)
+    let settings = (&config.dashboard, config.data_dir.as_path());
+    Dashboard::start(settings, source, DashboardTimes::default(), alarm)
         .inspect_err(|error| {
             error!("Dashboard not available: {}. The bot runs without it.", error_chain(error));
         })

@@ -9,6 +9,7 @@ pub mod entries;
 mod suggest;
 
 use std::{
+    error::Error,
     fmt::Display,
     fs, io,
     path::{Path, PathBuf},
@@ -158,8 +159,7 @@ impl Import<'_> {
         rows: (&Path, Option<&RawValue>),
         check_supported: fn(&Config) -> Result<(), AppError>,
     ) -> Result<ExitCode, AppError> {
-        let plan = self.plan(rows);
-        let plan = plan.map_err(|error| AppError::Failed(format!("cannot import {error}")))?;
+        let plan = self.plan(rows)?;
         let text = format_entries(&plan.entries);
         let (problems, warnings) = self.check(&text, check_supported);
         let is_ok = problems.is_empty();
@@ -192,11 +192,11 @@ impl Import<'_> {
     ///
     /// # Errors
     ///
-    /// Returns the name of the file that cannot be read, and the reason.
-    fn plan(self, (file, ceiling): (&Path, Option<&RawValue>)) -> Result<ImportPlan, String> {
-        fn failed(file: &Path, error: &dyn Display) -> String {
-            format!("{}: {error}", file.display())
-        }
+    /// Returns [`AppError::Failed`] if a file cannot be read.
+    fn plan(self, (file, ceiling): (&Path, Option<&RawValue>)) -> Result<ImportPlan, AppError> {
+        let failed = |file: &Path, error: &dyn Error| {
+            AppError::failed(&format!("import {}", file.display()), error)
+        };
         let text = read_at_most(file).map_err(|error| failed(file, &error))?;
         let rows = import::read(&text, ceiling).map_err(|error| failed(file, &error))?;
         let existing = match self.merged_file().map(|file| (file, fs::read_to_string(file))) {

@@ -4,8 +4,8 @@
 //! are tried in turn with a head start for each, both families alternating: one dead address costs
 //! [`HEAD_START`], not the whole deadline. The caller sets the deadline.
 //!
-//! Without TLS only loopback addresses are dialed, under any host name ([`Reach`]): a name
-//! such as `localhost` can resolve to another machine, and a credential would be sent to it
+//! Without TLS only loopback addresses are dialed, under any host name ([`AllowedAddresses`]): a
+//! name such as `localhost` can resolve to another machine, and a credential would be sent to it
 //! unencrypted. Every outgoing connection of the program resolves its host name here.
 
 use std::{
@@ -46,20 +46,20 @@ pub enum DialError {
     Connect(#[source] io::Error),
 }
 
-/// Addresses that may be dialed: any with TLS, and loopback addresses only without. The field is
-/// private, so that it is always that of an address from the settings.
+/// Addresses that may be dialed: any with TLS, and loopback addresses only without. Private, so
+/// that it can only come from a configured address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reach {
+pub struct AllowedAddresses {
     is_tls: bool,
 }
 
-impl Reach {
-    /// Returns the reach of a connection to this address.
+impl AllowedAddresses {
+    /// Returns the addresses that a connection to this endpoint may use.
     pub const fn of_endpoint(endpoint: &Endpoint) -> Self {
         Self { is_tls: endpoint.is_tls() }
     }
 
-    /// Returns the reach of a connection to this database.
+    /// Returns the addresses that a connection to this database may use.
     pub const fn of_database(url: &DatabaseUrl) -> Self {
         Self { is_tls: url.is_tls }
     }
@@ -116,7 +116,7 @@ impl AddressOrder {
 ///
 /// Safe: it only reads.
 pub async fn lookup(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, DialError> {
-    lookup_name(endpoint.host(), endpoint.port(), Reach::of_endpoint(endpoint)).await
+    lookup_name(endpoint.host(), endpoint.port(), AllowedAddresses::of_endpoint(endpoint)).await
 }
 
 /// Does the same as [`lookup`] for a host name without an endpoint.
@@ -131,11 +131,11 @@ pub async fn lookup(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, DialError> {
 pub async fn lookup_name(
     host: &str,
     port: u16,
-    reach: Reach,
+    allowed: AllowedAddresses,
 ) -> Result<Vec<SocketAddr>, DialError> {
     let addresses = lookup_host((host, port)).await;
     let failed = |source| DialError::Lookup { host: host.to_owned(), source };
-    reach.permitted(addresses.map_err(failed)?)
+    allowed.permitted(addresses.map_err(failed)?)
 }
 
 /// Connects to one of the addresses of an endpoint's host.
@@ -244,10 +244,10 @@ mod tests {
         assert_eq!(text, expected);
     }
 
-    const LOOPBACK: Reach = Reach { is_tls: false };
+    const LOOPBACK: AllowedAddresses = AllowedAddresses { is_tls: false };
 
-    fn permitted(reach: Reach, given: &[&str]) -> Result<Vec<String>, String> {
-        let addresses = reach.permitted(given.iter().map(|text| text.parse().unwrap()));
+    fn permitted(allowed: AllowedAddresses, given: &[&str]) -> Result<Vec<String>, String> {
+        let addresses = allowed.permitted(given.iter().map(|text| text.parse().unwrap()));
         let text = |list: Vec<SocketAddr>| list.iter().map(SocketAddr::to_string).collect();
         addresses.map(text).map_err(|error| format!("{error:?}"))
     }
@@ -257,7 +257,7 @@ mod tests {
         let mixed = ["192.0.2.1:80", "127.0.0.1:80", "[2001:db8::1]:80", "[::1]:80", "0.0.0.0:80"];
         let kept = permitted(LOOPBACK, &mixed).unwrap();
         assert_eq!(kept, ["127.0.0.1:80", "[::1]:80"]);
-        assert_eq!(permitted(Reach { is_tls: true }, &mixed).unwrap(), mixed);
+        assert_eq!(permitted(AllowedAddresses { is_tls: true }, &mixed).unwrap(), mixed);
         let mapped = ["[::ffff:127.0.0.1]:80", "[::ffff:192.0.2.1]:80", "127.9.9.9:80"];
         let kept = permitted(LOOPBACK, &mapped).unwrap();
         assert_eq!(kept, ["[::ffff:127.0.0.1]:80", "127.9.9.9:80"]);
@@ -277,14 +277,18 @@ mod tests {
             ("http://localhost:1/", Scheme::Http, false),
             ("https://localhost:1/", Scheme::Http, true),
         ] {
-            let reach = Reach::of_endpoint(&Endpoint::parse(address, scheme).unwrap());
-            assert_eq!(permitted(reach, &remote).is_ok(), is_tls, "{address}");
+            let allowed = AllowedAddresses::of_endpoint(&Endpoint::parse(address, scheme).unwrap());
+            assert_eq!(permitted(allowed, &remote).is_ok(), is_tls, "{address}");
         }
         for (parameter, is_tls) in
             [("", false), ("?sslmode=disable", false), ("?sslmode=require", true)]
         {
             let url = DatabaseUrl::parse(&format!("postgres://me@localhost/b{parameter}")).unwrap();
-            assert_eq!(permitted(Reach::of_database(&url), &remote).is_ok(), is_tls, "{parameter}");
+            assert_eq!(
+                permitted(AllowedAddresses::of_database(&url), &remote).is_ok(),
+                is_tls,
+                "{parameter}"
+            );
         }
     }
 

@@ -24,7 +24,7 @@ use rustix::io::Errno;
 use super::{
     content_encoding::{self, DecodeError},
     deadline,
-    dial::{DialError, Reach, lookup_name},
+    dial::{AllowedAddresses, DialError, lookup_name},
     http_head::ResponseHead,
     http_message::{HttpRequest, HttpResponse, InvalidHeader, Method},
     tls::Tls,
@@ -371,7 +371,7 @@ impl HttpClient {
             .redirect(redirect::Policy::none())
             .retry(retry::never())
             .no_proxy()
-            .dns_resolver(Resolver(Reach::of_endpoint(endpoint)))
+            .dns_resolver(Resolver(AllowedAddresses::of_endpoint(endpoint)))
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_TIMEOUT)
@@ -446,7 +446,7 @@ fn header_map(headers: &[(&'static str, String)]) -> Result<HeaderMap, HttpError
 
 /// Resolves host names through [`lookup_name`]. A literal address in the URL is not resolved:
 /// [`Endpoint`] has checked it.
-struct Resolver(Reach);
+struct Resolver(AllowedAddresses);
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {

@@ -35,7 +35,7 @@ pub enum Phase {
     Emerald,
 }
 
-/// Everything that tells items with the same base name apart, in one number.
+/// Everything that distinguishes items with the same base name, in one number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ItemVariant(u16);
 

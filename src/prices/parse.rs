@@ -86,7 +86,7 @@ pub fn parse(kind: SourceKind, unit: PriceUnit, bytes: &[u8]) -> Result<PriceTab
     if table.is_empty() { Err(TableError::NoPrices) } else { Ok(table) }
 }
 
-/// Tells a web page from the XML error of a file store.
+/// Distinguishes a web page from the XML error of a file store.
 fn markup(bytes: &[u8]) -> TableError {
     let head = bytes.get(..512).unwrap_or(bytes).to_ascii_lowercase();
     let has = |word: &[u8]| memchr::memmem::find(&head, word).is_some();

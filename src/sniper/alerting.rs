@@ -66,18 +66,18 @@ pub(super) struct EngineAlerts {
     halts: Vec<HaltReason>,
     is_balance_low: bool,
     has_ledger_failed: bool,
-    /// Reason why no entry permits an order, if none does.
-    pub(super) closed_entries: Option<ClosedEntries>,
-    /// First tick.
+    /// Why no entry permits an order; `None` if one does.
+    pub(super) blocked_entries: Option<ClosedEntries>,
+    /// Time of the first tick.
     started: Option<Instant>,
     feed: FeedCondition,
     feed_down_since: Option<Instant>,
     pub(super) connections: usize,
     disconnected_since: Option<Instant>,
     reading: ReadingWatch,
-    /// For each of [`COIN_LIMITS`], the lowest price that it has prevented, and when.
-    prevented: [Option<(Amount, Instant)>; COIN_LIMITS.len()],
-    /// Obstacles that were reported and last.
+    /// For each of [`COIN_LIMITS`], the lowest price of a listing that the limit blocked, and when.
+    blocked_prices: [Option<(Amount, Instant)>; COIN_LIMITS.len()],
+    /// Reported obstacles that still hold.
     obstacles: Vec<Obstacle>,
     is_account_unread: bool,
     /// Time of the last check at [`SLOW_INTERVAL`].
@@ -86,9 +86,16 @@ pub(super) struct EngineAlerts {
     limits: HashMap<(&'static str, Option<String>), Instant>,
 }
 
-/// Listings of a session so far: those that were read, those of them that are unreadable, all that
-/// arrived, and those of them without a usable id.
-type ReadingCounts = [u64; 4];
+/// Numbers of listings of a session so far.
+#[derive(Clone, Copy, Debug)]
+struct ReadingCounts {
+    read: u64,
+    /// Those of `read` with an unreadable field.
+    unreadable: u64,
+    arrived: u64,
+    /// Those of `arrived` without a usable id.
+    without_id: u64,
+}
 
 /// Detects a market whose listings have become unreadable.
 #[derive(Debug, Default)]
@@ -104,12 +111,12 @@ struct ReadingWatch {
 
 impl ReadingWatch {
     fn observe(&mut self, stats: &SessionStats, now: Instant) {
-        let counts = [
-            stats.listings.saturating_sub(self.unnamed),
-            stats.unreadable,
-            stats.listings.saturating_add(self.without_id),
-            self.without_id,
-        ];
+        let counts = ReadingCounts {
+            read: stats.listings.saturating_sub(self.unnamed),
+            unreadable: stats.unreadable,
+            arrived: stats.listings.saturating_add(self.without_id),
+            without_id: self.without_id,
+        };
         let is_due =
             |(at, _): &(Instant, _)| READING_INTERVAL <= now.saturating_duration_since(*at);
         if self.samples.back().is_none_or(is_due) {
@@ -119,11 +126,10 @@ impl ReadingWatch {
             self.samples.push_back((now, counts));
         }
         let old = self.samples.front().map_or(counts, |(_at, old)| *old);
-        let mut new = counts;
-        new.iter_mut().zip(old).for_each(|(new, old)| *new = new.saturating_sub(old));
-        let [read, unreadable, arrived, without_id] = new;
+        let new = |count: fn(&ReadingCounts) -> u64| count(&counts).saturating_sub(count(&old));
         let is_most = |part: u64, of| READ_MIN <= of && of < part.saturating_mul(2);
-        self.is_unreadable = is_most(unreadable, read) || is_most(without_id, arrived);
+        self.is_unreadable = is_most(new(|it| it.unreadable), new(|it| it.read))
+            || is_most(new(|it| it.without_id), new(|it| it.arrived));
     }
 }
 
@@ -132,11 +138,11 @@ fn is_recent(at: Instant, now: Instant) -> bool {
     now.saturating_duration_since(at) < LIMIT_INTERVAL
 }
 
-fn lasts(since: Option<Instant>, now: Instant) -> Duration {
+fn elapsed_since(since: Option<Instant>, now: Instant) -> Duration {
     since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
 }
 
-/// Keeps the time since which a condition lasts.
+/// Sets the start of a condition when it begins, clears it when it ends.
 fn set_since(since: &mut Option<Instant>, is_on: bool, now: Instant) {
     *since = is_on.then(|| since.unwrap_or(now));
 }
@@ -179,11 +185,11 @@ impl<B: OrderSender> Engine<B> {
     pub(super) fn set_alert_sources(&mut self, names: Vec<String>) {
         let EngineAlerts { sender, sources, sources_since, .. } = &mut self.alerting;
         let mut old = std::mem::take(sources);
-        let mut free = old.iter().map(|it| it.number.saturating_add(1)).max().unwrap_or(0)..;
+        let mut next_number = old.iter().map(|it| it.number.saturating_add(1)).max().unwrap_or(0)..;
         sources.extend(names.into_iter().filter_map(|name| {
             let kept = old.iter().position(|it| it.name == name).map(|at| old.swap_remove(at));
             let new = |number| WatchedSource { name, number, is_stale: false };
-            kept.or_else(|| free.next().map(new))
+            kept.or_else(|| next_number.next().map(new))
         }));
         for WatchedSource { name, number: source, .. } in old.into_iter().filter(|it| it.is_stale) {
             sender.emit(|| AlertEvent::PricesRemoved { source, name });
@@ -273,17 +279,16 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Forgets the prices that limits have prevented, and that the entry was complete, after an
-    /// order: its limit was raised, or a purchase returned.
+    /// After an order: clears the blocked prices, and lets the entry be reported as complete again.
     pub(super) fn forget_limits(&mut self, entry: usize) {
-        let EngineAlerts { prevented, limits, .. } = &mut self.alerting;
-        *prevented = [None; COIN_LIMITS.len()];
+        let EngineAlerts { blocked_prices, limits, .. } = &mut self.alerting;
+        *blocked_prices = [None; COIN_LIMITS.len()];
         let label = self.whitelist.entries().get(entry).map(WhitelistEntry::label);
         limits.retain(|(limit, of), _| *limit != COMPLETE || of.as_deref() != label);
     }
 
-    /// Remembers the lowest price that a limit in coins has prevented within [`LIMIT_INTERVAL`].
-    fn remember_prevented(&mut self, rejection: &RiskRejection, now: Instant) {
+    /// Keeps the lowest price of a listing that a limit in coins blocked within [`LIMIT_INTERVAL`].
+    fn remember_blocked_price(&mut self, rejection: &RiskRejection, now: Instant) {
         let (limit, price) = match *rejection {
             RiskRejection::Total { price, .. } => (0, price),
             RiskRejection::PerHour { price, .. } => (1, price),
@@ -291,21 +296,22 @@ impl<B: OrderSender> Engine<B> {
             RiskRejection::MinBalance { price, .. } => (3, price),
             _ => return,
         };
-        if let Some(lowest) = self.alerting.prevented.get_mut(limit) {
+        if let Some(lowest) = self.alerting.blocked_prices.get_mut(limit) {
             let kept = lowest.filter(|(kept, at)| *kept < price && is_recent(*at, now));
             *lowest = Some(kept.unwrap_or((price, now)));
         }
     }
 
-    /// Emits a limit that prevented an order, once per [`LIMIT_INTERVAL`]; that an entry is
-    /// complete only once until it orders again.
+    /// Sends an alert when a limit prevents an order, at most once per [`LIMIT_INTERVAL`]. A
+    /// complete entry is reported once, until it orders again.
     pub(super) fn alert_limit(
         &mut self,
         rejection: &RiskRejection,
-        (trade, entry): (&Trade<'_>, usize),
+        trade: &Trade<'_>,
+        entry: usize,
         now: Now,
     ) {
-        self.remember_prevented(rejection, now.instant);
+        self.remember_blocked_price(rejection, now.instant);
         let is_limit = matches!(
             rejection,
             RiskRejection::EntryQuantity { .. }
@@ -336,7 +342,7 @@ impl<B: OrderSender> Engine<B> {
         };
         let state = self.ledger.state();
         let complete = match rejection {
-            // Orders in flight and lost ones count too, and may not have bought.
+            // Orders in flight or lost count here, although they may not have been executed.
             RiskRejection::EntryQuantity { bought, max }
                 if max <= bought && state.in_flight() == 0 && state.loss().count == 0 =>
             {
@@ -361,11 +367,11 @@ impl<B: OrderSender> Engine<B> {
             rejection,
             RiskRejection::SharedAmount { .. } | RiskRejection::SharedQuantity { .. }
         );
-        let away =
+        let database_error =
             self.sharing.as_ref().filter(|_| is_slice).and_then(|it| it.status.error.as_ref());
         self.alerting.sender.emit(|| AlertEvent::LimitReached {
             limit,
-            text: match away {
+            text: match database_error {
                 Some(error) => format!("{rejection}; it cannot grow without the database: {error}"),
                 None => {
                     of.map_or_else(String::new, |of| format!("{of}: ")) + &rejection.to_string()
@@ -384,9 +390,9 @@ impl<B: OrderSender> Engine<B> {
         alerting.reading.without_id = metrics.unreadable.load(Ordering::Relaxed);
     }
 
-    /// Observes the order connections and whether listings can be read. Emits that no order can be
-    /// sent because of them, and its end.
-    fn watch_obstacles(&mut self, repeats: bool, now: Now) {
+    /// Observes the order connections and whether listings can be read. Sends an alert when no
+    /// order can be sent because of them, and when that ends.
+    fn watch_obstacles(&mut self, for_new_channel: bool, now: Now) {
         if let Executor::Live(sender) = &self.executor {
             let alerting = &mut self.alerting;
             alerting.connections = sender.connections();
@@ -395,13 +401,13 @@ impl<B: OrderSender> Engine<B> {
         }
         self.alerting.reading.observe(&self.stats, now.instant);
         let alerting = &mut self.alerting;
-        let without = lasts(alerting.disconnected_since, now.instant);
+        let without = elapsed_since(alerting.disconnected_since, now.instant);
         for (obstacle, is_on) in [
             (Obstacle::NoOrderConnection, OUTAGE_MIN <= without),
             (Obstacle::MarketUnreadable, alerting.reading.is_unreadable),
         ] {
             let was_on = alerting.obstacles.contains(&obstacle);
-            if is_on && (!was_on || repeats) {
+            if is_on && (!was_on || for_new_channel) {
                 alerting.sender.emit(|| AlertEvent::NoOrders { obstacle });
             } else if was_on && !is_on {
                 alerting.sender.emit(|| AlertEvent::OrdersAgain { obstacle });
@@ -421,22 +427,23 @@ impl<B: OrderSender> Engine<B> {
             let event = || AlertEvent::Unresolved { orders, coins, lost };
             alerting.sender.emit(event);
         }
-        // What lasts is emitted again; what has ended meanwhile still has an end.
-        let repeats = alerting.sender.take_new_channel();
-        self.watch_halts(&snapshot.halts, repeats);
-        self.watch_balance(snapshot, repeats);
+        // A new channel receives every condition that still holds; one that ended meanwhile still
+        // sends its end.
+        let for_new_channel = alerting.sender.take_new_channel();
+        self.watch_halts(&snapshot.halts, for_new_channel);
+        self.watch_balance(snapshot, for_new_channel);
         let is_due = |last: Instant| SLOW_INTERVAL <= now.instant.saturating_duration_since(last);
-        if repeats || self.alerting.checked_at.is_none_or(is_due) {
+        if for_new_channel || self.alerting.checked_at.is_none_or(is_due) {
             self.alerting.checked_at = Some(now.instant);
             self.scan_entries(now.wall);
-            self.watch_obstacles(repeats, now);
-            self.watch_ledger(repeats);
-            self.watch_account(snapshot, repeats, now.wall);
+            self.watch_obstacles(for_new_channel, now);
+            self.watch_ledger(for_new_channel);
+            self.watch_account(snapshot, for_new_channel, now.wall);
             if PRICES_GRACE <= now.instant.saturating_duration_since(since) {
-                self.watch_prices(repeats, now.wall);
+                self.watch_prices(for_new_channel, now.wall);
             }
         }
-        self.alerting.sender.turn(|| self.figures(snapshot, now));
+        self.alerting.sender.publish_figures(|| self.figures(snapshot, now));
     }
 
     fn figures(&self, snapshot: &Snapshot, now: Now) -> SessionFigures {
@@ -464,20 +471,20 @@ impl<B: OrderSender> Engine<B> {
     /// Returns why no order is sent.
     pub(super) fn obstacle(&self, snapshot: &Snapshot, now: Now) -> Option<Obstacle> {
         let alerting = &self.alerting;
-        let prevented = alerting.prevented.map(|lowest| {
+        let prevented = alerting.blocked_prices.map(|lowest| {
             lowest.filter(|(_price, at)| is_recent(*at, now.instant)).map(|(price, _at)| price)
         });
         let facts = OrderingFacts {
-            running: lasts(alerting.started, now.instant),
-            priced: lasts(alerting.sources_since, now.instant),
-            feed: (alerting.feed, lasts(alerting.feed_down_since, now.instant)),
+            running: elapsed_since(alerting.started, now.instant),
+            priced: elapsed_since(alerting.sources_since, now.instant),
+            feed: (alerting.feed, elapsed_since(alerting.feed_down_since, now.instant)),
             is_account_unread: self.unread_for(GRACE, now.wall).is_some(),
-            disconnected: lasts(alerting.disconnected_since, now.instant),
+            disconnected: elapsed_since(alerting.disconnected_since, now.instant),
             shared: self.sharing.as_ref().map(|sharing| &sharing.status),
             has_creation_times: self.has_creation_times,
             is_market_unreadable: alerting.reading.is_unreadable,
             prevented,
-            entries: alerting.closed_entries,
+            entries: alerting.blocked_entries,
             ..OrderingFacts::of_ledger(snapshot, self.executor.mode(), self.ledger.is_writable())
         };
         facts.obstacle()
@@ -493,9 +500,10 @@ impl<B: OrderSender> Engine<B> {
         failing.find(|(read, it)| read.is_required() && min <= now.since(it.since))
     }
 
-    /// Emits new halts, which are compared by reason, because one may have replaced another since
-    /// the last tick. What finds no room in the queue is emitted at the next tick.
-    fn watch_halts(&mut self, halts: &[Halt], repeats: bool) {
+    /// Sends an alert when a halt is new or the last one ends. Halts are compared by reason,
+    /// because one may have replaced another since the last tick. A halt that does not fit into
+    /// the queue is sent at the next tick.
+    fn watch_halts(&mut self, halts: &[Halt], for_new_channel: bool) {
         let alerting = &self.alerting;
         if halts.is_empty()
             && !alerting.halts.is_empty()
@@ -503,27 +511,27 @@ impl<B: OrderSender> Engine<B> {
         {
             return;
         }
-        let is_told = |halt: &&Halt| {
+        let is_reported = |halt: &&Halt| {
             let Halt { at: since, reason, .. } = **halt;
             let text = || halt.with_item(self.halted_item(&reason));
             let event = || AlertEvent::Halted { since: local(since), reason, text: text() };
             let is_known = alerting.halts.contains(&reason);
-            // A known halt has an end to emit also if it cannot be repeated now.
-            let is_sent = (!is_known || repeats) && alerting.sender.try_emit(event);
+            // A reported halt stays listed even if repeating it fails, so that its end is reported.
+            let is_sent = (!is_known || for_new_channel) && alerting.sender.try_emit(event);
             is_known || is_sent
         };
-        self.alerting.halts = halts.iter().filter(is_told).map(|halt| halt.reason).collect();
+        self.alerting.halts = halts.iter().filter(is_reported).map(|halt| halt.reason).collect();
     }
 
-    /// Emits that a live bot cannot read its account: soon if it never could, so that no order is
-    /// sent, and later otherwise.
-    fn watch_account(&mut self, snapshot: &Snapshot, repeats: bool, now: UnixMs) {
+    /// Sends an alert when a live bot cannot read its account: after [`ACCOUNT_GRACE`] if no order
+    /// is sent without it, and after [`ACCOUNT_FAILING_MAX`] otherwise.
+    fn watch_account(&mut self, snapshot: &Snapshot, for_new_channel: bool, now: UnixMs) {
         let is_needed = !snapshot.reconciled;
         let min = if is_needed { ACCOUNT_GRACE } else { ACCOUNT_FAILING_MAX };
         let was_unread = self.alerting.is_account_unread;
         match self.unread_for(min, now).filter(|_| self.executor.is_live()) {
             // A halt has its own alert.
-            Some((read, it)) if snapshot.halts.is_empty() && (!was_unread || repeats) => {
+            Some((read, it)) if snapshot.halts.is_empty() && (!was_unread || for_new_channel) => {
                 let cause = format!("{}: {}", read.name(), it.cause.text());
                 let (since, remedy) = (local(it.since), it.cause.remedy().to_owned());
                 let event = || AlertEvent::AccountUnread { since, cause, remedy, is_needed };
@@ -538,24 +546,24 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    fn watch_balance(&mut self, snapshot: &Snapshot, repeats: bool) {
+    fn watch_balance(&mut self, snapshot: &Snapshot, for_new_channel: bool) {
         let Some(balance) = snapshot.balance else { return };
         let (alerting, min) = (&mut self.alerting, snapshot.budget.min_balance);
         let is_low = snapshot.is_below_min_balance();
         let was_low = std::mem::replace(&mut alerting.is_balance_low, is_low);
-        if is_low && (!was_low || repeats) {
+        if is_low && (!was_low || for_new_channel) {
             alerting.sender.emit(|| AlertEvent::BalanceLow { balance, min });
         } else if was_low && !is_low {
             alerting.sender.emit(|| AlertEvent::BalanceRestored { balance });
         }
     }
 
-    fn watch_ledger(&mut self, repeats: bool) {
+    fn watch_ledger(&mut self, for_new_channel: bool) {
         let failure = self.ledger.failure();
         let had_failed = self.alerting.has_ledger_failed;
         self.alerting.has_ledger_failed = failure.is_some();
         match failure {
-            Some(cause) if repeats || !had_failed => {
+            Some(cause) if for_new_channel || !had_failed => {
                 self.alerting.sender.emit(|| AlertEvent::LedgerFailed { cause });
             }
             None if had_failed => self.alerting.sender.emit(|| AlertEvent::LedgerRestored),
@@ -563,16 +571,16 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    fn watch_prices(&mut self, repeats: bool, now: UnixMs) {
+    fn watch_prices(&mut self, for_new_channel: bool, now: UnixMs) {
         let now = self.price_time(now);
         let EngineAlerts { sender, sources, .. } = &mut self.alerting;
         let entries = self.whitelist.entries();
         for (index, (watched, table)) in sources.iter_mut().zip(self.prices.sources()).enumerate() {
-            // A reported one ends with fresh prices, also if no entry needs it any more.
+            // A source reported as stale stays reported until its prices are fresh.
             let is_stale = table.is_stale(now)
                 && (watched.is_stale || is_needed(index, &self.prices, entries, now));
             let is_same = std::mem::replace(&mut watched.is_stale, is_stale) == is_stale;
-            if is_same && !(repeats && is_stale) {
+            if is_same && !(for_new_channel && is_stale) {
                 continue;
             }
             let (source, name) = (watched.number, watched.name.clone());
@@ -615,9 +623,9 @@ mod tests {
 
     /// Order sender that accepts every order, with this number of connections.
     #[derive(Debug)]
-    struct Accepts(Arc<AtomicUsize>);
+    struct AcceptingOrderSender(Arc<AtomicUsize>);
 
-    impl OrderSender for Accepts {
+    impl OrderSender for AcceptingOrderSender {
         fn send(&self, _approved: ApprovedOrder) -> Result<SentRequest, NotSent> {
             let now = Instant::now();
             Ok(SentRequest { ready: now, begun: now, written: now })
@@ -628,21 +636,21 @@ mod tests {
         }
     }
 
-    struct Watched {
+    struct AlertTest {
         connections: Arc<AtomicUsize>,
-        engine: Engine<Accepts>,
+        engine: Engine<AcceptingOrderSender>,
         events: Receiver<Alert>,
         start: Instant,
         seconds: u64,
     }
 
-    impl Watched {
+    impl AlertTest {
         fn new(budget: Budget) -> Self {
             let entry = entry();
             let ledger = Ledger::in_memory(budget, std::slice::from_ref(&entry), false);
             let start = Instant::now();
             let connections = Arc::new(AtomicUsize::new(1));
-            let sender = Accepts(Arc::clone(&connections));
+            let sender = AcceptingOrderSender(Arc::clone(&connections));
             let clock = Arc::new(Mutex::new(ServerClock::new(start)));
             let whitelist = Arc::new(Whitelist::new(vec![entry]));
             let mut engine =
@@ -684,42 +692,42 @@ mod tests {
 
     #[test]
     fn halts_are_reported_once_and_their_end_too() {
-        let mut watched = Watched::new(Budget::default());
-        assert_eq!(watched.tick(1), [""; 0]);
-        let now = watched.now().wall;
-        let halt = |reason, watched: &mut Watched| {
-            let effects = watched.engine.ledger().halt(reason, now);
+        let mut test = AlertTest::new(Budget::default());
+        assert_eq!(test.tick(1), [""; 0]);
+        let now = test.now().wall;
+        let halt = |reason, test: &mut AlertTest| {
+            let effects = test.engine.ledger().halt(reason, now);
             assert_eq!(effects.halts.len(), 1);
         };
-        halt(HaltReason::OtherAccount, &mut watched);
-        assert_eq!(watched.tick(1), ["halted"]);
-        assert_eq!(watched.tick(1), [""; 0]);
-        halt(HaltReason::Rejected(RejectReason::Unauthenticated), &mut watched);
-        halt(HaltReason::Rejected(RejectReason::Challenge), &mut watched);
-        assert_eq!(watched.tick(1), ["credential_refused", "challenge"]);
-        watched.engine.ledger().resume(Operator::new("test"), now);
-        assert_eq!(watched.tick(1), ["resumed"]);
-        assert_eq!(watched.tick(1), [""; 0]);
+        halt(HaltReason::OtherAccount, &mut test);
+        assert_eq!(test.tick(1), ["halted"]);
+        assert_eq!(test.tick(1), [""; 0]);
+        halt(HaltReason::Rejected(RejectReason::Unauthenticated), &mut test);
+        halt(HaltReason::Rejected(RejectReason::Challenge), &mut test);
+        assert_eq!(test.tick(1), ["credential_refused", "challenge"]);
+        test.engine.ledger().resume(Operator::new("test"), now);
+        assert_eq!(test.tick(1), ["resumed"]);
+        assert_eq!(test.tick(1), [""; 0]);
     }
 
     #[test]
     fn a_halt_that_replaces_another_between_two_ticks_is_reported_once() {
-        let mut watched = Watched::new(Budget::default());
-        let now = watched.now().wall;
-        let halt = |reason, watched: &mut Watched| {
-            assert_eq!(watched.engine.ledger().halt(reason, now).halts.len(), 1);
+        let mut test = AlertTest::new(Budget::default());
+        let now = test.now().wall;
+        let halt = |reason, test: &mut AlertTest| {
+            assert_eq!(test.engine.ledger().halt(reason, now).halts.len(), 1);
         };
-        halt(HaltReason::OtherAccount, &mut watched);
-        assert_eq!(watched.tick(1), ["halted"]);
-        watched.engine.ledger().resume(Operator::new("test"), now);
-        halt(HaltReason::Rejected(RejectReason::Challenge), &mut watched);
-        assert_eq!(watched.tick(1), ["challenge"]);
-        assert_eq!(watched.tick(1), [""; 0]);
+        halt(HaltReason::OtherAccount, &mut test);
+        assert_eq!(test.tick(1), ["halted"]);
+        test.engine.ledger().resume(Operator::new("test"), now);
+        halt(HaltReason::Rejected(RejectReason::Challenge), &mut test);
+        assert_eq!(test.tick(1), ["challenge"]);
+        assert_eq!(test.tick(1), [""; 0]);
     }
 
     #[test]
     fn a_limit_is_reported_once_an_hour_and_a_skip_for_another_reason_never() {
-        let mut watched = Watched::new(Budget::default());
+        let mut test = AlertTest::new(Budget::default());
         let (price, max) = (Amount::from_cents(500), Amount::from_cents(900));
         let total = RiskRejection::Total { spent: price, price, max };
         let listing = trade("a", REDLINE);
@@ -731,103 +739,103 @@ mod tests {
             (&RiskRejection::MaxPrice { price, max }, 0, 0),
             (&total, 3_600, 1),
         ] {
-            watched.seconds += after;
-            let now = watched.now();
-            watched.engine.alert_limit(rejection, (&listing, 0), now);
-            assert_eq!(watched.kinds(), vec!["limit_reached"; expected], "{rejection}");
+            test.seconds += after;
+            let now = test.now();
+            test.engine.alert_limit(rejection, &listing, 0, now);
+            assert_eq!(test.kinds(), vec!["limit_reached"; expected], "{rejection}");
         }
     }
 
     #[test]
-    fn a_halt_that_finds_no_room_in_the_queue_is_reported_at_the_next_tick() {
-        let mut watched = Watched::new(Budget::default());
-        let now = watched.now().wall;
-        let fill = |watched: &Watched| {
+    fn a_halt_that_does_not_fit_into_the_queue_is_reported_at_the_next_tick() {
+        let mut test = AlertTest::new(Budget::default());
+        let now = test.now().wall;
+        let fill = |test: &AlertTest| {
             for _ in 0..crate::alerts::QUEUED_MAX {
-                watched.engine.alerting.sender.emit(|| AlertEvent::LedgerRestored);
+                test.engine.alerting.sender.emit(|| AlertEvent::LedgerRestored);
             }
         };
-        fill(&watched);
-        assert_eq!(watched.engine.ledger().halt(HaltReason::OtherAccount, now).halts.len(), 1);
-        assert!(!watched.tick(1).contains(&"halted"), "the queue is full");
-        assert_eq!(watched.tick(1), ["halted"]);
-        fill(&watched);
-        watched.engine.ledger().resume(Operator::new("test"), now);
-        assert!(!watched.tick(1).contains(&"resumed"), "the queue is full");
-        assert_eq!(watched.tick(1), ["resumed"]);
+        fill(&test);
+        assert_eq!(test.engine.ledger().halt(HaltReason::OtherAccount, now).halts.len(), 1);
+        assert!(!test.tick(1).contains(&"halted"), "the queue is full");
+        assert_eq!(test.tick(1), ["halted"]);
+        fill(&test);
+        test.engine.ledger().resume(Operator::new("test"), now);
+        assert!(!test.tick(1).contains(&"resumed"), "the queue is full");
+        assert_eq!(test.tick(1), ["resumed"]);
     }
 
     #[test]
     fn an_account_that_cannot_be_read_since_the_start_is_reported_with_its_end() {
-        let mut watched = Watched::new(Budget::default());
+        let mut test = AlertTest::new(Budget::default());
         let max_price = Amount::from_cents(100);
-        watched.engine.ledger =
+        test.engine.ledger =
             Ledger::in_memory(Budget { max_price, ..Budget::default() }, &[entry()], true);
-        let fail = |watched: &mut Watched| {
+        let fail = |test: &mut AlertTest| {
             let cause = FailureCause::new("502".to_owned(), "HTTP 502", "wait");
-            let now = watched.now();
-            watched.engine.report_failed(ReadKind::Purchases, cause, now);
+            let now = test.now();
+            test.engine.report_failed(ReadKind::Purchases, cause, now);
         };
-        fail(&mut watched);
-        assert_eq!(watched.tick(ACCOUNT_GRACE.as_secs() - 1), [""; 0]);
-        assert_eq!(watched.tick(6), ["halted"]);
-        assert_eq!(watched.tick(6), [""; 0]);
-        let now = watched.now().wall;
-        let _effects = watched.engine.ledger().set_balance(Amount::from_cents(100_000), now, now);
-        watched.engine.ledger().reconcile_without_list(now, now);
-        assert_eq!(watched.tick(6), ["resumed"]);
+        fail(&mut test);
+        assert_eq!(test.tick(ACCOUNT_GRACE.as_secs() - 1), [""; 0]);
+        assert_eq!(test.tick(6), ["halted"]);
+        assert_eq!(test.tick(6), [""; 0]);
+        let now = test.now().wall;
+        let _effects = test.engine.ledger().set_balance(Amount::from_cents(100_000), now, now);
+        test.engine.ledger().reconcile_without_list(now, now);
+        assert_eq!(test.tick(6), ["resumed"]);
         // Later, orders go on with the last balance, so it may take longer.
-        let _was = watched.engine.notified.health.on_success(ReadKind::Purchases, now);
-        fail(&mut watched);
-        assert_eq!(watched.tick(ACCOUNT_FAILING_MAX.as_secs() - 1), [""; 0]);
-        assert_eq!(watched.tick(6), ["halted"]);
+        let _was = test.engine.notified.health.on_success(ReadKind::Purchases, now);
+        fail(&mut test);
+        assert_eq!(test.tick(ACCOUNT_FAILING_MAX.as_secs() - 1), [""; 0]);
+        assert_eq!(test.tick(6), ["halted"]);
     }
 
     #[test]
     fn a_low_balance_is_reported_once_until_it_is_restored() {
         let budget = Budget { min_balance: Amount::from_cents(500), ..Budget::default() };
-        let mut watched = Watched::new(budget);
-        let balance = |cents, watched: &mut Watched| {
-            watched.seconds += 60;
-            let now = watched.now().wall;
-            let effects = watched.engine.ledger().set_balance(Amount::from_cents(cents), now, now);
+        let mut test = AlertTest::new(budget);
+        let balance = |cents, test: &mut AlertTest| {
+            test.seconds += 60;
+            let now = test.now().wall;
+            let effects = test.engine.ledger().set_balance(Amount::from_cents(cents), now, now);
             assert!(effects.halts.is_empty());
         };
-        assert_eq!(watched.tick(1), [""; 0], "it is not known");
-        balance(499, &mut watched);
-        assert_eq!(watched.tick(1), ["balance_low"]);
-        assert_eq!(watched.tick(1), [""; 0]);
-        balance(500, &mut watched);
-        assert_eq!(watched.tick(1), ["balance_low"], "restored");
+        assert_eq!(test.tick(1), [""; 0], "it is not known");
+        balance(499, &mut test);
+        assert_eq!(test.tick(1), ["balance_low"]);
+        assert_eq!(test.tick(1), [""; 0]);
+        balance(500, &mut test);
+        assert_eq!(test.tick(1), ["balance_low"], "restored");
     }
 
     #[test]
-    fn an_order_that_the_balance_does_not_cover_mutes_no_later_low_balance() {
+    fn an_order_that_the_balance_does_not_cover_suppresses_no_later_low_balance() {
         let budget = Budget { min_balance: Amount::from_cents(2_000), ..Budget::default() };
-        let mut watched = Watched::new(budget);
-        let skip = |watched: &mut Watched| {
+        let mut test = AlertTest::new(budget);
+        let skip = |test: &mut AlertTest| {
             let (balance, price) = (Amount::from_cents(10_000), Amount::from_cents(9_000));
             let min = Amount::from_cents(2_000);
             let rejection = RiskRejection::MinBalance { balance, price, min };
-            let now = watched.now();
-            watched.engine.alert_limit(&rejection, (&trade("a", REDLINE), 0), now);
-            watched.kinds()
+            let now = test.now();
+            test.engine.alert_limit(&rejection, &trade("a", REDLINE), 0, now);
+            test.kinds()
         };
-        assert_eq!(skip(&mut watched), ["limit_reached"], "the balance is not low");
-        assert_eq!(skip(&mut watched), [""; 0]);
-        watched.seconds += 2 * 86_400;
-        assert_eq!(skip(&mut watched), ["limit_reached"]);
-        let now = watched.now().wall;
+        assert_eq!(skip(&mut test), ["limit_reached"], "the balance is not low");
+        assert_eq!(skip(&mut test), [""; 0]);
+        test.seconds += 2 * 86_400;
+        assert_eq!(skip(&mut test), ["limit_reached"]);
+        let now = test.now().wall;
         let low = Amount::from_cents(1_999);
-        assert!(watched.engine.ledger().set_balance(low, now, now).halts.is_empty());
-        assert_eq!(watched.tick(1), ["balance_low"]);
+        assert!(test.engine.ledger().set_balance(low, now, now).halts.is_empty());
+        assert_eq!(test.tick(1), ["balance_low"]);
     }
 
     #[test]
-    fn a_busy_entry_hides_no_other_and_a_complete_one_is_told_once() {
-        let mut watched = Watched::new(Budget::default());
+    fn a_busy_entry_hides_no_other_and_a_complete_one_is_reported_once() {
+        let mut test = AlertTest::new(Budget::default());
         let named = |name: &str| WhitelistEntry { name: Some(name.to_owned()), ..entry() };
-        watched.engine.whitelist = Arc::new(Whitelist::new(vec![named("a"), named("b")]));
+        test.engine.whitelist = Arc::new(Whitelist::new(vec![named("a"), named("b")]));
         let (spent, price, max) = (Amount::ZERO, Amount::from_cents(1), Amount::ZERO);
         let full = Some(RiskRejection::EntryTotal { spent, price, max });
         let complete = Some(RiskRejection::EntryQuantity { bought: 3, max: 3 });
@@ -845,17 +853,17 @@ mod tests {
             (complete, 0, 0, "a: 3 of 3 bought"),
             (complete, 0, 7_200, ""),
         ] {
-            watched.seconds += after;
-            let (now, listing) = (watched.now(), trade("x", REDLINE));
+            test.seconds += after;
+            let (now, listing) = (test.now(), trade("x", REDLINE));
             match rejection {
-                Some(it) => watched.engine.alert_limit(&it, (&listing, index), now),
+                Some(it) => test.engine.alert_limit(&it, &listing, index, now),
                 None => {
                     let (since, is_queued) = (now.instant, false);
                     let ordered = Candidate { trade: &listing, entry: index, since, is_queued };
-                    watched.engine.remember_order(ordered, price, None, now);
+                    test.engine.remember_order(ordered, price, None, now);
                 }
             }
-            let texts = watched.events.try_iter().map(|alert| alert.event.text());
+            let texts = test.events.try_iter().map(|alert| alert.event.text());
             let text = texts.collect::<String>();
             assert_eq!(text.is_empty(), expected.is_empty(), "{text}");
             assert!(text.starts_with(expected), "{text}");
@@ -867,14 +875,14 @@ mod tests {
     fn an_entry_is_complete_only_once_no_order_may_still_fail() {
         let coins = Amount::from_cents(10_000);
         let budget = Budget { max_price: coins, total: coins, ..Budget::default() };
-        let mut watched = Watched::new(budget);
-        let skip = |watched: &mut Watched| {
-            let now = watched.now();
+        let mut test = AlertTest::new(budget);
+        let skip = |test: &mut AlertTest| {
+            let now = test.now();
             let full = RiskRejection::EntryQuantity { bought: 3, max: 3 };
-            watched.engine.alert_limit(&full, (&trade("x", REDLINE), 0), now);
-            watched.kinds()
+            test.engine.alert_limit(&full, &trade("x", REDLINE), 0, now);
+            test.kinds()
         };
-        let now = watched.now().wall;
+        let now = test.now().wall;
         let request = OrderRequest {
             id: trade("a", REDLINE).id,
             keyed_by: KeyedBy::Id,
@@ -882,229 +890,229 @@ mod tests {
             entry: 0,
             created_at: None,
         };
-        let ledger = watched.engine.ledger();
+        let ledger = test.engine.ledger();
         let approved = ledger.reserve(request, now).unwrap();
-        assert_eq!(skip(&mut watched), ["limit_reached"]);
-        let ledger = watched.engine.ledger();
+        assert_eq!(skip(&mut test), ["limit_reached"]);
+        let ledger = test.engine.ledger();
         let bought = Outcome::Bought { price: None, server_time: None };
         let _effects = ledger.settle(approved.key(), &bought, now).unwrap();
-        assert_eq!(skip(&mut watched), ["bought"]);
+        assert_eq!(skip(&mut test), ["bought"]);
     }
 
     #[test]
-    fn an_order_ends_what_a_limit_has_prevented() {
+    fn an_order_clears_the_used_up_obstacle() {
         let coins = Amount::from_cents(10_000);
         let budget = Budget { max_price: coins, total: coins, ..Budget::default() };
-        let mut watched = Watched::new(budget);
-        let now = watched.now();
-        watched.engine.ledger().reconcile_without_list(now.wall, now.wall);
-        let obstacle = |watched: &mut Watched| {
-            let now = watched.now();
-            let snapshot = watched.engine.ledger().snapshot(now.wall);
-            watched.engine.obstacle(&snapshot, now)
+        let mut test = AlertTest::new(budget);
+        let now = test.now();
+        test.engine.ledger().reconcile_without_list(now.wall, now.wall);
+        let obstacle = |test: &mut AlertTest| {
+            let now = test.now();
+            let snapshot = test.engine.ledger().snapshot(now.wall);
+            test.engine.obstacle(&snapshot, now)
         };
         let price = Amount::from_cents(10_001);
         let total = RiskRejection::Total { spent: Amount::ZERO, price, max: coins };
         let listing = trade("a", REDLINE);
-        watched.engine.alert_limit(&total, (&listing, 0), now);
-        assert_eq!(obstacle(&mut watched), Some(Obstacle::UsedUp { limit: "total", left: coins }));
+        test.engine.alert_limit(&total, &listing, 0, now);
+        assert_eq!(obstacle(&mut test), Some(Obstacle::UsedUp { limit: "total", left: coins }));
         let ordered = Candidate { trade: &listing, entry: 0, since: now.instant, is_queued: false };
-        watched.engine.remember_order(ordered, price, None, now);
-        assert_eq!(obstacle(&mut watched), None);
+        test.engine.remember_order(ordered, price, None, now);
+        assert_eq!(obstacle(&mut test), None);
     }
 
     #[test]
     fn listings_without_an_id_are_reported_with_their_end() {
-        let mut watched = Watched::new(Budget::default());
-        let read = |listings, without_id, watched: &mut Watched| {
-            watched.engine.stats.listings += listings;
-            watched.engine.alerting.reading.without_id += without_id;
-            watched.tick(60)
+        let mut test = AlertTest::new(Budget::default());
+        let read = |listings, without_id, test: &mut AlertTest| {
+            test.engine.stats.listings += listings;
+            test.engine.alerting.reading.without_id += without_id;
+            test.tick(60)
         };
-        assert_eq!(read(1_000, 10, &mut watched), [""; 0]);
-        assert_eq!(read(0, 1_100, &mut watched), ["halted"]);
-        assert_eq!(read(10_000, 0, &mut watched), ["resumed"]);
+        assert_eq!(read(1_000, 10, &mut test), [""; 0]);
+        assert_eq!(read(0, 1_100, &mut test), ["halted"]);
+        assert_eq!(read(10_000, 0, &mut test), ["resumed"]);
     }
 
     #[test]
     fn orders_without_a_connection_are_reported_after_a_minute_with_their_end() {
-        let mut watched = Watched::new(Budget::default());
-        let now = watched.now().wall;
-        watched.engine.ledger().reconcile_without_list(now, now);
-        watched.connections.store(0, Ordering::Relaxed);
+        let mut test = AlertTest::new(Budget::default());
+        let now = test.now().wall;
+        test.engine.ledger().reconcile_without_list(now, now);
+        test.connections.store(0, Ordering::Relaxed);
         for _ in 0..10 {
-            assert_eq!(watched.tick(6), [""; 0]);
+            assert_eq!(test.tick(6), [""; 0]);
         }
-        assert_eq!(watched.tick(6), ["halted"]);
-        assert_eq!(watched.tick(6), [""; 0]);
-        let now = watched.now();
-        let snapshot = watched.engine.ledger().snapshot(now.wall);
-        let obstacle = watched.engine.obstacle(&snapshot, now);
+        assert_eq!(test.tick(6), ["halted"]);
+        assert_eq!(test.tick(6), [""; 0]);
+        let now = test.now();
+        let snapshot = test.engine.ledger().snapshot(now.wall);
+        let obstacle = test.engine.obstacle(&snapshot, now);
         assert_eq!(obstacle, Some(Obstacle::NoOrderConnection));
-        watched.connections.store(1, Ordering::Relaxed);
-        assert_eq!(watched.tick(6), ["resumed"]);
+        test.connections.store(1, Ordering::Relaxed);
+        assert_eq!(test.tick(6), ["resumed"]);
     }
 
     #[test]
     fn listings_that_have_become_unreadable_are_reported_with_their_end() {
-        let mut watched = Watched::new(Budget::default());
-        let read = |listings, unreadable, watched: &mut Watched| {
-            watched.engine.stats.listings += listings;
-            watched.engine.stats.unreadable += unreadable;
-            watched.tick(60)
+        let mut test = AlertTest::new(Budget::default());
+        let read = |listings, unreadable, test: &mut AlertTest| {
+            test.engine.stats.listings += listings;
+            test.engine.stats.unreadable += unreadable;
+            test.tick(60)
         };
-        assert_eq!(read(1_000, 10, &mut watched), [""; 0]);
-        assert_eq!(read(100, 40, &mut watched), [""; 0]);
-        assert_eq!(read(100, 100, &mut watched), ["halted"]);
-        assert_eq!(read(100, 100, &mut watched), [""; 0]);
-        assert_eq!(read(1_000, 0, &mut watched), ["resumed"]);
+        assert_eq!(read(1_000, 10, &mut test), [""; 0]);
+        assert_eq!(read(100, 40, &mut test), [""; 0]);
+        assert_eq!(read(100, 100, &mut test), ["halted"]);
+        assert_eq!(read(100, 100, &mut test), [""; 0]);
+        assert_eq!(read(1_000, 0, &mut test), ["resumed"]);
         // Locked listings of wanted items are ordinary.
-        watched.engine.stats.matched += 5;
+        test.engine.stats.matched += 5;
         for _ in 0..5 {
-            watched.engine.stats.skip(SkipReason::CannotJoin);
+            test.engine.stats.skip(SkipReason::CannotJoin);
         }
-        assert_eq!(watched.tick(60), [""; 0]);
+        assert_eq!(test.tick(60), [""; 0]);
     }
 
     #[test]
     fn the_figures_name_a_limit_that_is_used_up_and_entries_that_are_all_paused() {
         let coins = Amount::from_cents(10_000);
         let budget = Budget { max_price: coins, total: coins, ..Budget::default() };
-        let mut watched = Watched::new(budget);
-        let now = watched.now().wall;
-        let ledger = watched.engine.ledger();
+        let mut test = AlertTest::new(budget);
+        let now = test.now().wall;
+        let ledger = test.engine.ledger();
         ledger.reconcile_without_list(now, now);
-        let obstacle = |watched: &mut Watched| {
-            watched.tick(5);
-            let now = watched.now().wall;
-            let snapshot = watched.engine.ledger().snapshot(now);
-            let now = watched.now();
-            watched.engine.figures(&snapshot, now).obstacle
+        let obstacle = |test: &mut AlertTest| {
+            test.tick(5);
+            let now = test.now().wall;
+            let snapshot = test.engine.ledger().snapshot(now);
+            let now = test.now();
+            test.engine.figures(&snapshot, now).obstacle
         };
-        assert_eq!(obstacle(&mut watched), None);
-        watched.engine.whitelist.set_paused_where(true, |_entry| true);
+        assert_eq!(obstacle(&mut test), None);
+        test.engine.whitelist.set_paused_where(true, |_entry| true);
         let paused = Obstacle::Entries { entries: ClosedEntries::Paused, is_late: false };
-        assert_eq!(obstacle(&mut watched), Some(paused));
-        watched.engine.whitelist.set_paused_where(false, |_entry| true);
-        assert_eq!(obstacle(&mut watched), None);
-        let mut snapshot = watched.engine.ledger().snapshot(now);
+        assert_eq!(obstacle(&mut test), Some(paused));
+        test.engine.whitelist.set_paused_where(false, |_entry| true);
+        assert_eq!(obstacle(&mut test), None);
+        let mut snapshot = test.engine.ledger().snapshot(now);
         snapshot.budget.per_hour = Some(coins);
         snapshot.spent_in_hour = coins;
         let used_up = Obstacle::UsedUp { limit: "per_hour", left: Amount::ZERO };
-        assert_eq!(watched.engine.figures(&snapshot, watched.now()).obstacle, Some(used_up));
+        assert_eq!(test.engine.figures(&snapshot, test.now()).obstacle, Some(used_up));
     }
 
     #[test]
     fn prices_that_no_entry_needs_are_not_reported() {
-        let mut watched = Watched::new(Budget::default());
+        let mut test = AlertTest::new(Budget::default());
         let (max_age, coin) = (Duration::from_secs(600), Some(CoinUsd::ONE));
         let table = BookTable { table: None, at: UnixMs(0), max_age, coin };
-        watched.engine.set_prices(Arc::new(PriceBook::new(&[table])));
-        assert_eq!(watched.tick(1), [""; 0]);
-        assert_eq!(watched.tick(130), [""; 0]);
-        watched.need_prices(&[0]);
-        assert_eq!(watched.tick(10), ["prices_stale"]);
-        watched.need_prices(&[]);
-        assert_eq!(watched.tick(10), [""; 0], "it has an end when they are fresh");
+        test.engine.set_prices(Arc::new(PriceBook::new(&[table])));
+        assert_eq!(test.tick(1), [""; 0]);
+        assert_eq!(test.tick(130), [""; 0]);
+        test.need_prices(&[0]);
+        assert_eq!(test.tick(10), ["prices_stale"]);
+        test.need_prices(&[]);
+        assert_eq!(test.tick(10), [""; 0], "it has an end when they are fresh");
     }
 
     #[test]
     fn prices_that_become_too_old_are_reported_and_fresh_ones_again() {
-        let mut watched = Watched::new(Budget::default());
+        let mut test = AlertTest::new(Budget::default());
         let book = |at| {
             let max_age = Duration::from_secs(600);
             let table = PriceTable::default();
             let table = (at != UnixMs(0)).then_some(&table);
             Arc::new(PriceBook::new(&[BookTable { table, at, max_age, coin: Some(CoinUsd::ONE) }]))
         };
-        watched.need_prices(&[0, 1]);
-        watched.engine.set_prices(book(UnixMs(0)));
-        assert_eq!(watched.tick(1), [""; 0], "at the start they may still be downloaded");
-        assert_eq!(watched.tick(130), ["prices_stale"]);
-        watched.engine.set_prices(book(watched.now().wall));
-        assert_eq!(watched.tick(10), ["prices_stale"], "fresh");
-        assert_eq!(watched.tick(580), [""; 0]);
-        assert_eq!(watched.tick(20), ["prices_stale"]);
-        watched.engine.alerting.sender.add_channel();
-        assert_eq!(watched.tick(1), ["prices_stale"], "for the new channel");
-        watched.engine.set_alert_sources(vec!["other".to_owned(), "buff".to_owned()]);
-        assert_eq!(watched.kinds(), [""; 0], "the source remains");
-        watched.engine.set_alert_sources(vec!["other".to_owned()]);
-        let ends: Vec<_> = watched.events.try_iter().map(|alert| alert.event).collect();
+        test.need_prices(&[0, 1]);
+        test.engine.set_prices(book(UnixMs(0)));
+        assert_eq!(test.tick(1), [""; 0], "at the start they may still be downloaded");
+        assert_eq!(test.tick(130), ["prices_stale"]);
+        test.engine.set_prices(book(test.now().wall));
+        assert_eq!(test.tick(10), ["prices_stale"], "fresh");
+        assert_eq!(test.tick(580), [""; 0]);
+        assert_eq!(test.tick(20), ["prices_stale"]);
+        test.engine.alerting.sender.add_channel();
+        assert_eq!(test.tick(1), ["prices_stale"], "for the new channel");
+        test.engine.set_alert_sources(vec!["other".to_owned(), "buff".to_owned()]);
+        assert_eq!(test.kinds(), [""; 0], "the source remains");
+        test.engine.set_alert_sources(vec!["other".to_owned()]);
+        let ends: Vec<_> = test.events.try_iter().map(|alert| alert.event).collect();
         let name = "buff".to_owned();
         assert_eq!(ends, [AlertEvent::PricesRemoved { source: 0, name }], "its end");
-        watched.engine.set_prices(book(UnixMs(0)));
-        assert_eq!(watched.tick(10), [""; 0], "after a reload they may still be downloaded");
-        assert_eq!(watched.tick(130), ["prices_stale"]);
+        test.engine.set_prices(book(UnixMs(0)));
+        assert_eq!(test.tick(10), [""; 0], "after a reload they may still be downloaded");
+        assert_eq!(test.tick(130), ["prices_stale"]);
     }
 
     #[test]
     fn alerts_of_too_old_prices_follow_a_correction_of_the_clock() {
-        let mut watched = Watched::new(Budget::default());
-        watched.need_prices(&[0]);
+        let mut test = AlertTest::new(Budget::default());
+        test.need_prices(&[0]);
         let book = |at| {
             let (table, max_age) = (PriceTable::default(), Duration::from_secs(600));
             let (table, coin) = (Some(&table), Some(CoinUsd::ONE));
             Arc::new(PriceBook::new(&[BookTable { table, at, max_age, coin }]))
         };
-        let (start, hours) = (watched.now().wall, Duration::from_secs(5 * 3_600));
-        watched.engine.watch_clock(start.plus(hours), watched.now());
-        watched.kinds();
-        watched.engine.set_prices(book(start.plus(hours)));
+        let (start, hours) = (test.now().wall, Duration::from_secs(5 * 3_600));
+        test.engine.watch_clock(start.plus(hours), test.now());
+        test.kinds();
+        test.engine.set_prices(book(start.plus(hours)));
         let is_stale = |kinds: Vec<&str>| kinds.contains(&"prices_stale");
-        assert!(!is_stale(watched.tick(1)) && !is_stale(watched.tick(130)));
-        watched.engine.set_prices(book(start));
-        assert!(is_stale(watched.tick(10)));
+        assert!(!is_stale(test.tick(1)) && !is_stale(test.tick(130)));
+        test.engine.set_prices(book(start));
+        assert!(is_stale(test.tick(10)));
     }
 
     #[test]
     fn the_prices_of_a_source_that_moves_end_their_own_alert() {
-        let mut watched = Watched::new(Budget::default());
+        let mut test = AlertTest::new(Budget::default());
         let book = |ages: [UnixMs; 2]| {
             let (max_age, table) = (Duration::from_secs(600), PriceTable::default());
             let coin = Some(CoinUsd::ONE);
             let table = |at| BookTable { table: Some(&table), at, max_age, coin };
             Arc::new(PriceBook::new(&ages.map(table)))
         };
-        let fresh = watched.now().wall.plus(Duration::from_secs(130));
-        watched.engine.set_alert_sources(vec!["buff".to_owned(), "other".to_owned()]);
-        watched.need_prices(&[0, 1]);
-        watched.engine.set_prices(book([UnixMs(1), fresh]));
-        assert_eq!(watched.tick(1), [""; 0]);
-        assert_eq!(watched.tick(130), ["prices_stale"]);
-        watched.engine.set_alert_sources(vec!["other".to_owned(), "buff".to_owned()]);
-        watched.engine.set_prices(book([fresh, fresh]));
-        assert_eq!(watched.tick(1), [""; 0]);
-        watched.seconds += 130;
-        let now = watched.now();
-        let snapshot = watched.engine.ledger().snapshot(now.wall);
-        watched.engine.watch_for_alerts(&snapshot, now);
-        let ends: Vec<_> = watched.events.try_iter().map(|alert| alert.event).collect();
+        let fresh = test.now().wall.plus(Duration::from_secs(130));
+        test.engine.set_alert_sources(vec!["buff".to_owned(), "other".to_owned()]);
+        test.need_prices(&[0, 1]);
+        test.engine.set_prices(book([UnixMs(1), fresh]));
+        assert_eq!(test.tick(1), [""; 0]);
+        assert_eq!(test.tick(130), ["prices_stale"]);
+        test.engine.set_alert_sources(vec!["other".to_owned(), "buff".to_owned()]);
+        test.engine.set_prices(book([fresh, fresh]));
+        assert_eq!(test.tick(1), [""; 0]);
+        test.seconds += 130;
+        let now = test.now();
+        let snapshot = test.engine.ledger().snapshot(now.wall);
+        test.engine.watch_for_alerts(&snapshot, now);
+        let ends: Vec<_> = test.events.try_iter().map(|alert| alert.event).collect();
         assert_eq!(ends, [AlertEvent::PricesFresh { source: 0, name: "buff".to_owned() }]);
     }
 
     #[test]
     fn the_end_of_a_halt_is_reported_also_if_the_queue_was_full_for_a_new_channel() {
-        let mut watched = Watched::new(Budget::default());
-        let now = watched.now().wall;
-        let _effects = watched.engine.ledger().halt(HaltReason::OtherAccount, now);
-        assert_eq!(watched.tick(1), ["halted"]);
+        let mut test = AlertTest::new(Budget::default());
+        let now = test.now().wall;
+        let _effects = test.engine.ledger().halt(HaltReason::OtherAccount, now);
+        assert_eq!(test.tick(1), ["halted"]);
         for _ in 0..crate::alerts::QUEUED_MAX {
-            watched.engine.alerting.sender.emit(|| AlertEvent::LedgerRestored);
+            test.engine.alerting.sender.emit(|| AlertEvent::LedgerRestored);
         }
-        watched.engine.alerting.sender.add_channel();
-        assert!(!watched.tick(1).contains(&"halted"), "the queue is full");
-        watched.engine.ledger().resume(Operator::new("test"), now);
-        assert_eq!(watched.tick(1), ["resumed"]);
+        test.engine.alerting.sender.add_channel();
+        assert!(!test.tick(1).contains(&"halted"), "the queue is full");
+        test.engine.ledger().resume(Operator::new("test"), now);
+        assert_eq!(test.tick(1), ["resumed"]);
     }
 
     #[test]
     fn purchases_that_are_returned_and_unknown_orders_that_are_resolved_are_reported() {
-        let watched = Watched::new(Budget::default());
+        let test = AlertTest::new(Budget::default());
         let change = |from, to| {
             let (id, price) = (TradeId::new("a").unwrap(), Amount::from_cents(500));
-            watched.engine.alert_change(&StateChange { id, from, to, price });
-            watched.kinds()
+            test.engine.alert_change(&StateChange { id, from, to, price });
+            test.kinds()
         };
         use OrderState::{Bought, Completed, NotBought, Returned, Returning, Unknown};
         assert_eq!(change(Bought, Returning), ["returned"]);
@@ -1117,43 +1125,43 @@ mod tests {
     #[test]
     fn what_an_earlier_run_left_unresolved_is_reported_once_at_the_start() {
         let coins = Amount::from_cents(10_000);
-        let mut watched = Watched::new(Budget {
+        let mut test = AlertTest::new(Budget {
             max_price: coins,
             total: coins,
             max_buys_per_minute: 9,
             max_in_flight: 9,
             ..Budget::default()
         });
-        let now = watched.now().wall;
+        let now = test.now().wall;
         let (id, price, keyed_by) =
             (TradeId::new("a").unwrap(), Amount::from_cents(500), KeyedBy::Id);
         let request = OrderRequest { id, keyed_by, price, entry: 0, created_at: None };
-        let ledger = watched.engine.ledger();
+        let ledger = test.engine.ledger();
         let _approved = ledger.reserve(request, now).unwrap();
         let unknown = Outcome::Unknown(crate::domain::outcome::Unknown::Cut);
         let _effects = ledger.settle(&request.key(), &unknown, now).unwrap();
-        let snapshot = watched.engine.ledger().snapshot(now);
-        let moment = watched.now();
-        watched.engine.watch_for_alerts(&snapshot, moment);
-        let events: Vec<AlertEvent> = watched.events.try_iter().map(|it| it.event).collect();
+        let snapshot = test.engine.ledger().snapshot(now);
+        let moment = test.now();
+        test.engine.watch_for_alerts(&snapshot, moment);
+        let events: Vec<AlertEvent> = test.events.try_iter().map(|it| it.event).collect();
         let lost = snapshot.loss;
         assert_eq!(events, [AlertEvent::Unresolved { orders: 1, coins: price, lost }]);
-        watched.engine.alerting.sender.add_channel();
-        assert_eq!(watched.tick(10), [""; 0]);
+        test.engine.alerting.sender.add_channel();
+        assert_eq!(test.tick(10), [""; 0]);
     }
 
     #[test]
-    fn a_new_channel_is_told_of_halts_and_a_low_balance() {
-        let mut watched =
-            Watched::new(Budget { min_balance: Amount::from_cents(500), ..Budget::default() });
-        let now = watched.now().wall;
-        let _effects = watched.engine.ledger().set_balance(Amount::from_cents(499), now, now);
-        let _effects = watched.engine.ledger().halt(HaltReason::OtherAccount, now);
-        assert_eq!(watched.tick(1), ["halted", "balance_low"]);
-        assert_eq!(watched.tick(1), [""; 0]);
-        watched.engine.alerting.sender.add_channel();
-        assert_eq!(watched.tick(1), ["halted", "balance_low"]);
-        assert_eq!(watched.tick(1), [""; 0]);
+    fn a_new_channel_receives_halts_and_a_low_balance() {
+        let mut test =
+            AlertTest::new(Budget { min_balance: Amount::from_cents(500), ..Budget::default() });
+        let now = test.now().wall;
+        let _effects = test.engine.ledger().set_balance(Amount::from_cents(499), now, now);
+        let _effects = test.engine.ledger().halt(HaltReason::OtherAccount, now);
+        assert_eq!(test.tick(1), ["halted", "balance_low"]);
+        assert_eq!(test.tick(1), [""; 0]);
+        test.engine.alerting.sender.add_channel();
+        assert_eq!(test.tick(1), ["halted", "balance_low"]);
+        assert_eq!(test.tick(1), [""; 0]);
     }
 
     #[test]
@@ -1166,16 +1174,15 @@ mod tests {
             boot: None,
             uptime_ms: None,
         };
-        let mut watched = Watched::new(Budget::default());
-        let now = watched.now().wall;
-        watched.engine.ledger =
-            Ledger::open(&location, Budget::default(), &[entry()], now).unwrap();
-        assert_eq!(watched.tick(5), [""; 0]);
+        let mut test = AlertTest::new(Budget::default());
+        let now = test.now().wall;
+        test.engine.ledger = Ledger::open(&location, Budget::default(), &[entry()], now).unwrap();
+        assert_eq!(test.tick(5), [""; 0]);
         let mut until_reported = |from, to| {
             std::fs::rename(from, to).unwrap();
             let deadline = Instant::now() + Duration::from_secs(60);
             loop {
-                let kinds = watched.tick(5);
+                let kinds = test.tick(5);
                 if !kinds.is_empty() || deadline < Instant::now() {
                     return kinds;
                 }
@@ -1183,20 +1190,20 @@ mod tests {
             }
         };
         assert_eq!(until_reported(&data, &elsewhere), ["disk"]);
-        assert_eq!(until_reported(&elsewhere, &data), ["disk"], "it is over");
+        assert_eq!(until_reported(&elsewhere, &data), ["disk"], "restored");
     }
 
     #[test]
     fn a_halt_is_reported_and_shown_with_the_item_that_it_is_about() {
-        let mut watched = Watched::new(Budget::default());
-        let (id, now) = (TradeId::new("VHJhZGU6OQ").unwrap(), watched.now());
-        watched.engine.names.insert(id, "Glove Case".to_owned());
-        let _effects = watched.engine.ledger().halt(HaltReason::Contradiction { id }, now.wall);
-        let snapshot = watched.engine.ledger().snapshot(now.wall);
-        watched.engine.watch_for_alerts(&snapshot, now);
-        let alert = watched.events.try_recv().unwrap();
+        let mut test = AlertTest::new(Budget::default());
+        let (id, now) = (TradeId::new("VHJhZGU6OQ").unwrap(), test.now());
+        test.engine.names.insert(id, "Glove Case".to_owned());
+        let _effects = test.engine.ledger().halt(HaltReason::Contradiction { id }, now.wall);
+        let snapshot = test.engine.ledger().snapshot(now.wall);
+        test.engine.watch_for_alerts(&snapshot, now);
+        let alert = test.events.try_recv().unwrap();
         let feed = crate::ledger::status::FeedStatus::default();
-        let view = watched.engine.view(feed, Duration::ZERO, now);
+        let view = test.engine.view(feed, Duration::ZERO, now);
         for text in [alert.event.text(), view.status.halts[0].reason.clone()] {
             assert!(text.contains("\"Glove Case\"") && !text.contains(id.as_str()), "{text}");
         }

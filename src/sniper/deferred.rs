@@ -117,7 +117,7 @@ impl<B: OrderSender> Engine<B> {
                     let matched = self.matched(trade, entry, now);
                     trade_log::skipped_match(trade, &matched, &reason, repeats);
                 }
-                self.alert_limit(&rejection, (trade, entry), now);
+                self.alert_limit(&rejection, trade, entry, now);
             }
             WaitReason::NotSent(not_sent) => {
                 self.stats.record_outcome(&Outcome::NotSent(not_sent));

@@ -94,34 +94,26 @@ fn skip_reason(trade: &Trade<'_>) -> Option<SkipReason> {
 }
 
 impl SkipReason {
-    /// Returns a short name for counters and reports.
-    pub const fn name(&self) -> &'static str {
+    /// Returns the name in counters and reports, and the text for users, without figures.
+    pub const fn name_and_text(&self) -> (&'static str, &'static str) {
         match self {
-            Self::Status(_) => "not listed any more",
-            Self::CannotJoin => "cannot be joined",
-            Self::Own => "own listing",
-            Self::Items(_) => "not exactly one item",
-            Self::Expired => "expired",
-            Self::Markup { .. } => "markup does not agree",
-        }
-    }
-
-    /// Returns the text for users, without figures.
-    pub const fn text(&self) -> &'static str {
-        match self {
-            Self::Status(_) => "it is not listed any more",
-            Self::CannotJoin => "the market does not allow this account to buy it now",
-            Self::Own => "it is your own listing",
-            Self::Items(_) => "it does not have exactly one item",
-            Self::Expired => "it has expired",
-            Self::Markup { .. } => "its markup does not match its prices",
+            Self::Status(_) => ("not listed any more", "it is not listed any more"),
+            Self::CannotJoin => {
+                ("cannot be joined", "the market does not allow this account to buy it now")
+            }
+            Self::Own => ("own listing", "it is your own listing"),
+            Self::Items(_) => ("not exactly one item", "it does not have exactly one item"),
+            Self::Expired => ("expired", "it has expired"),
+            Self::Markup { .. } => {
+                ("markup does not agree", "its markup does not match its prices")
+            }
         }
     }
 }
 
 impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text())?;
+        f.write_str(self.name_and_text().1)?;
         match self {
             Self::Status(status) => write!(f, " ({status})"),
             Self::Items(count) => write!(f, ", but {count}"),

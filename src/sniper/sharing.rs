@@ -22,6 +22,7 @@ use super::{
     OrderSender,
     engine::{Engine, Now, SEEN_MAX},
     queue::WaitReason,
+    stats::CountedReason,
 };
 use crate::{
     cache::SetAssocCache,
@@ -130,44 +131,29 @@ impl std::fmt::Debug for EngineSharing {
     }
 }
 
-/// Reason for which a bot that shares its budget does not order a listing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SharedSkip {
-    OtherBot,
-    BeforeTakeover,
-    OrderedBefore,
-}
-
-impl SharedSkip {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::OtherBot => "other bot",
-            Self::BeforeTakeover => "before takeover",
-            Self::OrderedBefore => "ordered before takeover",
-        }
-    }
-
-    pub(super) const fn text(self) -> &'static str {
-        match self {
-            Self::OtherBot => "another bot of the group orders it",
-            Self::BeforeTakeover => "the bot that was active before may have ordered it",
-            Self::OrderedBefore => "the bot that was active before has ordered it",
-        }
-    }
-}
+const OTHER_BOT: CountedReason =
+    CountedReason { name: "other bot", text: "another bot of the group orders it" };
+const BEFORE_TAKEOVER: CountedReason = CountedReason {
+    name: "before takeover",
+    text: "the bot that was active before may have ordered it",
+};
+const ORDERED_BEFORE: CountedReason = CountedReason {
+    name: "ordered before takeover",
+    text: "the bot that was active before has ordered it",
+};
 
 impl EngineSharing {
     /// Returns the reason for which a listing is not ordered, if there is one.
-    pub(super) fn skip(&self, trade: &Trade<'_>) -> Option<SharedSkip> {
+    pub(super) fn skip(&self, trade: &Trade<'_>) -> Option<CountedReason> {
         if self.owns.as_ref().is_some_and(|owns| !owns(&trade.id)) {
-            return Some(SharedSkip::OtherBot);
+            return Some(OTHER_BOT);
         }
         if self.ordered.contains(&trade.id) {
-            return Some(SharedSkip::OrderedBefore);
+            return Some(ORDERED_BEFORE);
         }
         let has_arrived = || self.arrived.as_ref().is_some_and(|it| it.get(&trade.id).is_some());
         let is_before = |barrier| trade.created_at.map_or_else(has_arrived, |at| at <= barrier);
-        self.barrier.is_some_and(is_before).then_some(SharedSkip::BeforeTakeover)
+        self.barrier.is_some_and(is_before).then_some(BEFORE_TAKEOVER)
     }
 }
 
@@ -200,7 +186,7 @@ impl<B: OrderSender> Engine<B> {
         self.remember_on_standby(trade);
         let skip = self.sharing.as_ref().and_then(|sharing| sharing.skip(trade));
         if let Some(reason) = skip {
-            self.skip_listing(trade, reason.into());
+            self.skip_listing(trade, reason);
         }
         skip.is_some()
     }
@@ -221,7 +207,7 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Tells whether the feed is connected, for the next report.
+    /// Records whether the feed is connected, for the next report.
     pub(crate) fn note_feed(&mut self, is_connected: bool) -> &mut Self {
         if let Some(sharing) = &mut self.sharing {
             sharing.is_feed_down = !is_connected;
@@ -308,7 +294,7 @@ impl<B: OrderSender> Engine<B> {
         }
         self.ledger.require_reading(now.wall);
         self.needs_refresh = true;
-        self.drop_deferred(SharedSkip::BeforeTakeover);
+        self.drop_deferred(BEFORE_TAKEOVER);
         let barrier = clock::format_local(barrier);
         info!("Active now: skips listings from before {barrier}, and {count} ordered by others");
     }

@@ -11,7 +11,7 @@ use std::{borrow::Borrow, collections::BTreeMap, time::Duration};
 
 use serde::{Serialize, Serializer};
 
-use super::{eligibility::SkipReason, sharing::SharedSkip};
+use super::eligibility::SkipReason;
 use crate::{
     domain::latency::{LatencyBreakdown, LatencyHistogram},
     domain::money::{Amount, Percent},
@@ -50,9 +50,7 @@ impl From<&'static str> for CountedReason {
         let text = match name {
             "entry paused" => "its entry is paused",
             "no price" => "it has no price",
-            "reference changed while held" => {
-                "its reference price changed before it could be ordered"
-            }
+            "reference changed while held" => "its reference changed before it could be ordered",
             _ => name,
         };
         Self { name, text }
@@ -61,13 +59,8 @@ impl From<&'static str> for CountedReason {
 
 impl From<SkipReason> for CountedReason {
     fn from(reason: SkipReason) -> Self {
-        Self { name: reason.name(), text: reason.text() }
-    }
-}
-
-impl From<SharedSkip> for CountedReason {
-    fn from(reason: SharedSkip) -> Self {
-        Self { name: reason.name(), text: reason.text() }
+        let (name, text) = reason.name_and_text();
+        Self { name, text }
     }
 }
 

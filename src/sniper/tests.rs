@@ -84,7 +84,7 @@ struct TestSession {
     after: Duration,
 }
 
-fn plenty() -> Budget {
+fn ample_budget() -> Budget {
     Budget {
         max_price: Amount::from_cents(100_000),
         total: Amount::from_cents(1_000_000),
@@ -170,7 +170,7 @@ const BOUGHT: Outcome = Outcome::Bought { price: None, server_time: None };
 
 #[test]
 fn a_matched_listing_is_ordered_once() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.consider(trade("a", REDLINE));
     session.consider(trade("a", REDLINE));
     session.consider(trade("b", "Fracture Case"));
@@ -181,7 +181,7 @@ fn a_matched_listing_is_ordered_once() {
 
 #[test]
 fn a_dry_run_sends_nothing_and_meets_the_limits_of_a_live_one() {
-    let budget = Budget { total: Amount::from_cents(2_500), ..plenty() };
+    let budget = Budget { total: Amount::from_cents(2_500), ..ample_budget() };
     let entry = WhitelistEntry { max_quantity: 10, ..entry() };
     let mut session = TestSession::new(Executor::Dry, budget, vec![entry]);
     for id in ["a", "b", "c"] {
@@ -195,7 +195,7 @@ fn a_dry_run_sends_nothing_and_meets_the_limits_of_a_live_one() {
 
 #[test]
 fn skips_are_counted_by_reason_name() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.consider(Trade { status: TradeStatus::Joined, ..trade("a", REDLINE) });
     session.consider(Trade { is_own: true, ..trade("b", REDLINE) });
     session.consider(Trade { base_value: Some(Amount::from_cents(900)), ..trade("c", REDLINE) });
@@ -206,11 +206,11 @@ fn skips_are_counted_by_reason_name() {
 }
 
 #[test]
-fn new_rules_decide_held_and_later_listings_again() {
+fn new_rules_apply_to_held_and_later_listings() {
     let name = Some("redline".to_owned());
     let old = [WhitelistEntry { name, max_quantity: 1_000, ..entry() }];
     let executor = Executor::Live(FakeOrderSender::default());
-    let mut session = TestSession::new(executor, plenty(), old.to_vec());
+    let mut session = TestSession::new(executor, ample_budget(), old.to_vec());
     session.sync_clock();
     let held = |id, price| {
         let total_value = Some(Amount::from_cents(price));
@@ -236,7 +236,7 @@ fn new_rules_decide_held_and_later_listings_again() {
         whitelist: Arc::new(Whitelist::new(new)),
         pauses: PreparedPauses::default(),
         moved: vec![Some(1)],
-        ledger: recorder.record(plan, plenty(), UnixMs(0)).unwrap(),
+        ledger: recorder.record(plan, ample_budget(), UnixMs(0)).unwrap(),
         prices: PriceSnapshot::default(),
         other_sources: None,
         max_wait: Duration::from_secs(1),
@@ -271,14 +271,14 @@ fn a_listing_is_ordered_again_at_another_price_only_if_it_was_certainly_not_boug
     let cases = [
         (KeyedBy::Id, Some(rejected.clone()), 1, 0),
         (KeyedBy::IdAndPrice, Some(rejected), 2, 1),
-        // The second price waits for the outcome, and the first one is ordered by then.
+        // The second price is queued; when the outcome arrives, the first price counts as ordered.
         (KeyedBy::IdAndPrice, Some(Outcome::Unknown(Unknown::Cut)), 1, 1),
         (KeyedBy::IdAndPrice, None, 1, 1),
         (KeyedBy::IdAndPrice, Some(BOUGHT), 1, 2),
     ];
     for (keyed_by, outcome, orders, skipped) in cases {
         let name = format!("{keyed_by:?} {outcome:?}");
-        let mut session = TestSession::live(plenty());
+        let mut session = TestSession::live(ample_budget());
         session.engine.keyed_by = keyed_by;
         session.consider(at_price(1_000));
         if let Some(outcome) = outcome {
@@ -292,7 +292,7 @@ fn a_listing_is_ordered_again_at_another_price_only_if_it_was_certainly_not_boug
             session.consider(at_price(cents));
         }
         assert_eq!(session.sent().len(), orders, "{name}");
-        // The ledger is asked about each change of the price.
+        // Each price change is checked against the ledger.
         assert_eq!(session.skipped("already_requested"), skipped, "{name}");
     }
 }
@@ -302,7 +302,7 @@ fn a_listing_is_ordered_again_at_another_price_only_if_it_was_certainly_not_boug
 #[test]
 fn a_joined_event_does_not_change_a_rejected_or_unknown_order() {
     for outcome in [Outcome::Rejected(RejectReason::NotJoinable), Outcome::Unknown(Unknown::Cut)] {
-        let mut session = TestSession::live(plenty());
+        let mut session = TestSession::live(ample_budget());
         session.consider(trade("a", REDLINE));
         let id = TradeId::new("a").unwrap();
         let now = session.now().wall;
@@ -322,7 +322,7 @@ fn a_completed_event_delivers_an_order_and_a_cancelled_event_only_requests_a_ref
         (TradeStatus::Cancelled, OrderState::Bought),
         (TradeStatus::Completed, OrderState::Completed),
     ] {
-        let mut session = TestSession::live(plenty());
+        let mut session = TestSession::live(ample_budget());
         session.consider(trade("a", REDLINE));
         let id = TradeId::new("a").unwrap();
         let now = session.now().wall;
@@ -340,8 +340,8 @@ fn a_completed_event_delivers_an_order_and_a_cancelled_event_only_requests_a_ref
 }
 
 #[test]
-fn a_wall_clock_jump_is_unreliable_until_the_account_is_read() {
-    let mut session = TestSession::live(plenty());
+fn after_a_jump_the_wall_clock_is_unreliable_until_the_account_is_read() {
+    let mut session = TestSession::live(ample_budget());
     let now = session.now();
     session.engine.watch_clock(now.wall, now);
     session.engine.watch_clock(now.wall.plus(Duration::from_secs(2)), now);
@@ -360,8 +360,8 @@ fn a_wall_clock_jump_is_unreliable_until_the_account_is_read() {
 
 #[test]
 fn after_a_jump_forward_nothing_is_ordered_until_the_account_is_read() {
-    let mut session = TestSession::live(plenty());
-    session.engine.ledger = Ledger::in_memory(plenty(), &[entry()], true);
+    let mut session = TestSession::live(ample_budget());
+    session.engine.ledger = Ledger::in_memory(ample_budget(), &[entry()], true);
     for (drift_ms, is_ready) in [(-3_000, true), (0, false), (3_000, false)] {
         session.after += Duration::from_secs(1);
         let now = session.now();
@@ -380,7 +380,7 @@ fn after_a_jump_forward_nothing_is_ordered_until_the_account_is_read() {
 #[test]
 fn the_first_date_of_the_server_bounds_the_listings_of_a_power_loss() {
     let folder = tempfile::tempdir().unwrap();
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     let Now { instant, wall } = session.now();
     let first = disk::open(folder.path(), "boot", wall);
     disk::wait_until(|| first.is_limit_durable());
@@ -404,7 +404,7 @@ fn the_first_date_of_the_server_bounds_the_listings_of_a_power_loss() {
 
 #[test]
 fn an_incomplete_list_does_not_end_a_clock_drift() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     let now = session.now();
     session.engine.watch_clock(now.wall.plus(Duration::from_millis(1_500)), now);
     let complete = PurchasesReading::complete(Vec::new(), now.wall);
@@ -415,10 +415,10 @@ fn an_incomplete_list_does_not_end_a_clock_drift() {
     assert!(session.engine.ledger().state().is_clock_unreliable());
 }
 
-/// The final report of an earlier response says that the order was rejected.
+/// The first response was a confirmed rejection; a later one reports a purchase.
 #[test]
 fn the_account_is_read_after_a_late_response_to_a_rejected_order() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.consider(trade("a", REDLINE));
     session.settle(Outcome::Rejected(RejectReason::Taken), true);
     (session.engine.needs_refresh, session.engine.has_unknown_changed) = (false, false);
@@ -457,7 +457,7 @@ fn an_order_with_two_reports_is_counted_once_by_its_last() {
         (BOUGHT, OrderState::Bought, (0, 0, 1)),
     ];
     for (last, state, counts) in cases {
-        let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
+        let mut session = TestSession::live(Budget { max_in_flight: 1, ..ample_budget() });
         session.consider(trade("a", REDLINE));
         session.settle(unconfirmed(RejectReason::Taken), false);
         assert_eq!((session.state(), session.counts()), (Some(OrderState::Unknown), (0, 0, 0)));
@@ -473,7 +473,7 @@ fn an_order_with_two_reports_is_counted_once_by_its_last() {
 
 #[test]
 fn an_unconfirmed_captcha_rejection_halts_ordering_at_once() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.consider(trade("a", REDLINE));
     session.settle(unconfirmed(RejectReason::Captcha), false);
     session.consider(trade("b", REDLINE));
@@ -485,24 +485,24 @@ fn an_unconfirmed_captcha_rejection_halts_ordering_at_once() {
 
 #[test]
 fn a_rejection_confirmed_after_the_account_listed_the_purchase_halts_and_frees_nothing() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.consider(trade("a", REDLINE));
     session.settle(unconfirmed(RejectReason::Taken), false);
     session.after = Duration::from_millis(1);
     let now = session.now().wall;
     let trades = &[own_trade("a", TradeStatus::Joined)];
     let reading = AccountReading { trades, complete: false, started: now };
-    let _nothing = session.engine.ledger().reconcile(&reading, None, now);
+    let _effects = session.engine.ledger().reconcile(&reading, None, now);
     session.settle(Outcome::Rejected(RejectReason::Taken), true);
     assert_eq!(session.state(), Some(OrderState::Bought));
     let halts = session.engine.ledger().snapshot(now).halts;
     assert_eq!(halts[0].reason, HaltReason::Contradiction { id: TradeId::new("a").unwrap() });
     // An unknown outcome is no contradiction.
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.consider(trade("a", REDLINE));
     session.settle(unconfirmed(RejectReason::Taken), false);
     session.after = Duration::from_millis(1);
-    let _nothing = session.engine.ledger().reconcile(&reading, None, now);
+    let _effects = session.engine.ledger().reconcile(&reading, None, now);
     session.settle(Outcome::Unknown(Unknown::Foreign), true);
     assert_eq!(session.state(), Some(OrderState::Bought));
     assert_eq!(session.engine.stats().internal_errors, 0);
@@ -510,7 +510,7 @@ fn a_rejection_confirmed_after_the_account_listed_the_purchase_halts_and_frees_n
 
 #[test]
 fn a_purchase_reported_after_the_rejection_of_its_order_counts_and_halts() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.consider(trade("a", REDLINE));
     session.settle(Outcome::Rejected(RejectReason::Taken), true);
     assert_eq!(session.state(), Some(OrderState::Rejected));
@@ -527,7 +527,7 @@ fn own_trade(id: &str, status: TradeStatus) -> OwnTrade {
 
 #[test]
 fn a_refund_is_overdue_a_day_after_the_cancellation() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.consider(trade("a", REDLINE));
     session.settle(BOUGHT, true);
     let own = own_trade("a", TradeStatus::Cancelled);
@@ -543,7 +543,7 @@ fn a_refund_is_overdue_a_day_after_the_cancellation() {
 
 #[test]
 fn another_price_of_a_cancelled_purchase_does_not_delay_the_warning_of_its_refund() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.consider(trade("a", REDLINE));
     session.settle(BOUGHT, true);
     for (hours, price) in [(1, 600), (20, 500), (26, 500)] {
@@ -558,8 +558,8 @@ fn another_price_of_a_cancelled_purchase_does_not_delay_the_warning_of_its_refun
 }
 
 #[test]
-fn overdue_refunds_beyond_the_named_ones_are_counted() {
-    let mut session = TestSession::live(plenty());
+fn overdue_refunds_beyond_the_logged_ones_are_counted() {
+    let mut session = TestSession::live(ample_budget());
     let mut cancelled = Vec::new();
     for number in 0..102 {
         let (id, now) = (format!("order-{number}"), session.now());
@@ -578,8 +578,8 @@ fn overdue_refunds_beyond_the_named_ones_are_counted() {
 }
 
 #[test]
-fn of_the_older_purchases_only_orders_of_the_ledger_are_evidence() {
-    let mut session = TestSession::live(plenty());
+fn an_older_purchase_is_evidence_only_for_an_order_of_the_ledger() {
+    let mut session = TestSession::live(ample_budget());
     session.consider(trade("a", REDLINE));
     session.settle(BOUGHT, true);
     session.after = Duration::from_secs(1);
@@ -596,7 +596,7 @@ fn of_the_older_purchases_only_orders_of_the_ledger_are_evidence() {
 
 #[test]
 fn a_pushed_balance_requests_a_read_and_is_no_reading() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     let wall = session.now().wall;
     let [read, less, more] = [1_000, 400, 5_000].map(Amount::from_cents);
     let _effects = session.engine.ledger().set_balance(read, wall, wall);
@@ -613,7 +613,7 @@ fn a_pushed_balance_requests_a_read_and_is_no_reading() {
 
 #[test]
 fn a_stopping_session_sends_no_orders() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.sync_clock();
     session.consider(Trade { can_join_after: Some(UnixMs(2_003_000)), ..trade("a", REDLINE) });
     session.engine.stop();
@@ -626,7 +626,7 @@ fn a_stopping_session_sends_no_orders() {
 
 #[test]
 fn an_unreadable_listing_is_counted_and_never_ordered() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     let mut listing = trade("a", REDLINE);
     listing.defects.add(crate::domain::trade::Defect::TotalValue);
     session.consider(listing);
@@ -642,7 +642,7 @@ proptest! {
         listings in prop::collection::vec((0_u8..20, 1_i64..3_000, any::<bool>(), 0_u64..10_000), 0..60),
         total in 0_i64..20_000,
     ) {
-        let budget = Budget { total: Amount::from_cents(total), max_in_flight: 3, ..plenty() };
+        let budget = Budget { total: Amount::from_cents(total), max_in_flight: 3, ..ample_budget() };
         let mut session = TestSession::live(budget);
         session.sync_clock();
         for (number, cents, is_gone, wait) in listings {
@@ -673,7 +673,7 @@ proptest! {
 
 #[test]
 fn cache_warming_changes_nothing_and_pauses_at_its_interval() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.sync_clock();
     session.consider(trade("wanted", REDLINE));
     let now = session.now();
@@ -697,10 +697,10 @@ fn a_read_of_another_account_halts_and_does_not_reach_the_ledger() {
         boot: None,
         uptime_ms: None,
     };
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     let entries = [WhitelistEntry { max_quantity: 1_000, ..entry() }];
     session.engine.ledger =
-        Ledger::open(&location, plenty(), &entries, session.now().wall).unwrap();
+        Ledger::open(&location, ample_budget(), &entries, session.now().wall).unwrap();
     let read = |session: &mut TestSession, id: &str, balance| {
         let Now { instant, wall } = session.now();
         let user = User {

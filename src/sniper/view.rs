@@ -373,7 +373,7 @@ impl<B: OrderSender> Engine<B> {
         let now = self.price_time(now);
         let Self { whitelist, ledger, match_counts, entry_scan, prices, .. } = self;
         let (entries, state) = (whitelist.entries(), ledger.state());
-        self.alerting.closed_entries = entry_scan.advance(entries.len(), |index| {
+        self.alerting.blocked_entries = entry_scan.advance(entries.len(), |index| {
             let is_ordered = state.entry_usage(index).is_some_and(|used| 0 < used.quantity);
             let slot = state.entry_slot(index);
             let is_used = is_ordered || slot.is_some_and(|slot| match_counts.contains_key(&slot));

@@ -261,49 +261,35 @@ fn entry(
     Ok(entry)
 }
 
-/// Kind of the values of a key.
-#[derive(Clone, Copy)]
-enum ValueKind {
-    Flag,
-    List,
-    Number,
-    Text,
-}
+/// Kinds of values, as `sniper check` names them.
+const FLAG: &str = "true or false";
+const LIST: &str = "a list";
+const NUMBER: &str = "a number";
+const TEXT: &str = "text";
 
-impl ValueKind {
-    fn of(key: &str) -> Self {
-        match key {
-            "stattrak" | "souvenir" => Self::Flag,
-            "wear" | "reference" | "category" | "rarity" | "exclude" => Self::List,
-            "item" | "name" | "group" | "reference_rule" => Self::Text,
-            _ => Self::Number,
-        }
-    }
-
-    /// Returns the name of the kind, as `sniper check` writes it.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Flag => "true or false",
-            Self::List => "a list",
-            Self::Number => "a number",
-            Self::Text => "text",
-        }
+/// Returns the kind of the values of a key.
+fn kind_of(key: &str) -> &'static str {
+    match key {
+        "stattrak" | "souvenir" => FLAG,
+        "wear" | "reference" | "category" | "rarity" | "exclude" => LIST,
+        "item" | "name" | "group" | "reference_rule" => TEXT,
+        _ => NUMBER,
     }
 }
 
 /// Converts the cell of a key; `None` if it is empty.
 fn value(key: &str, cell: Value) -> Result<Option<Box<RawValue>>, String> {
-    let kind = ValueKind::of(key);
-    let mistake = |found: &str| format!("`{key}` must be {}, not {found}", kind.name());
+    let kind = kind_of(key);
+    let mistake = |found: &str| format!("`{key}` must be {kind}, not {found}");
     let text = match (kind, cell) {
         (_, Value::Null) => return Ok(None),
         (_, Value::String(text)) => text,
-        (ValueKind::Flag, flag @ Value::Bool(_)) => return Ok(json_text(flag)),
-        (ValueKind::List, list @ Value::Array(_)) => return Ok(json_text(list)),
-        (_, Value::Array(_)) => return Err(mistake("a list")),
-        (_, Value::Bool(_)) => return Err(mistake("true or false")),
+        (FLAG, flag @ Value::Bool(_)) => return Ok(json_text(flag)),
+        (LIST, list @ Value::Array(_)) => return Ok(json_text(list)),
+        (_, Value::Array(_)) => return Err(mistake(LIST)),
+        (_, Value::Bool(_)) => return Err(mistake(FLAG)),
         (_, Value::Object(_)) => return Err(mistake("a table")),
-        (_, Value::Number(_)) => return Err(mistake("a number")),
+        (_, Value::Number(_)) => return Err(mistake(NUMBER)),
     };
     let text = text.trim();
     let list = |separators: &[char]| {
@@ -312,16 +298,16 @@ fn value(key: &str, cell: Value) -> Result<Option<Box<RawValue>>, String> {
     };
     let value = match kind {
         _ if text.is_empty() => return Ok(None),
-        ValueKind::Flag => text.to_lowercase().parse::<bool>().ok().and_then(json_text),
-        ValueKind::List if key == "wear" => list(&['/', '|', ';']),
-        ValueKind::List if text.contains(';') => list(&[';']),
-        ValueKind::List | ValueKind::Text => json_text(text),
+        FLAG => text.to_lowercase().parse::<bool>().ok().and_then(json_text),
+        LIST if key == "wear" => list(&['/', '|', ';']),
+        LIST if text.contains(';') => list(&[';']),
+        LIST | TEXT => json_text(text),
         // A percentage in the column of a price is not one.
-        ValueKind::Number if text.ends_with('%') && !key.ends_with("percent") => None,
-        ValueKind::Number => json_number(text),
+        NUMBER if text.ends_with('%') && !key.ends_with("percent") => None,
+        _ => json_number(text),
     };
     value.map(Some).ok_or_else(|| match corrected_amount(text, Decimals::Three) {
-        Some(number) if matches!(kind, ValueKind::Number) => {
+        Some(number) if kind == NUMBER => {
             format!("`{key}` must be a number: {number}")
         }
         _ => mistake(&format!("{text:?}")),

@@ -12,7 +12,7 @@ use sniper::{
     config::endpoint::{Endpoint, Scheme},
     execution::DIAL_TIMEOUT,
     net::{
-        dial::{DialError, HEAD_START, Reach, race, tcp},
+        dial::{AllowedAddresses, DialError, HEAD_START, race, tcp},
         http_client::HttpClient,
         http_message::HttpRequest,
         tls::Tls,
@@ -124,9 +124,11 @@ async fn http_requests_reach_localhost_by_name() {
 #[test]
 fn without_tls_a_remote_address_is_rejected_with_a_remedy() {
     let remote = SocketAddr::from(([192, 0, 2, 1], 80));
-    let reach = |address| Reach::of_endpoint(&Endpoint::parse(address, Scheme::WebSocket).unwrap());
-    let rejected = reach("ws://localhost/").permitted([remote].into_iter()).unwrap_err();
+    let allowed = |address| {
+        AllowedAddresses::of_endpoint(&Endpoint::parse(address, Scheme::WebSocket).unwrap())
+    };
+    let rejected = allowed("ws://localhost/").permitted([remote].into_iter()).unwrap_err();
     let message = rejected.to_string();
     assert!(message.contains("192.0.2.1") && message.contains("wss://"), "{message}");
-    assert_eq!(reach("wss://localhost/").permitted([remote].into_iter()).unwrap(), [remote]);
+    assert_eq!(allowed("wss://localhost/").permitted([remote].into_iter()).unwrap(), [remote]);
 }

@@ -467,8 +467,8 @@ impl LedgerCommands<'_> {
         };
         let (warning, effect) = match verdict {
             Resolution::NotBought => (
-                " Its coins then count as free by your word.",
-                "\nIts coins count as free again, by your word.",
+                " Its coins then count as free because you declared it.",
+                "\nIts coins count as free again, because you declared it.",
             ),
             Resolution::Bought | Resolution::Returned => ("", ""),
         };

@@ -336,7 +336,7 @@ fn a_correction_needs_confirmation_and_records_the_operator() {
     };
     assert_eq!(
         resolve_confirmed("listing-1").unwrap(),
-        "Recorded order listing-1 as not bought.\nIts coins count as free again, by your word.\n"
+        "Recorded order listing-1 as not bought.\nIts coins count as free again, because you declared it.\n"
     );
     let again = resolve_confirmed("listing-1").unwrap_err().to_string();
     let reason = "--not-bought applies to unknown orders, and to purchases that the market's own \

@@ -56,7 +56,7 @@ pub(super) fn read_groups(
 }
 
 /// Resolves the groups that entries name. Reports unknown ones, those without an entry, and entries
-/// that the ledger cannot tell apart in different groups.
+/// that the ledger cannot distinguish in different groups.
 pub(in crate::config) fn resolve_groups(
     entries: &mut [ParsedEntry],
     groups: &ParsedGroups,
@@ -92,7 +92,7 @@ pub(in crate::config) fn resolve_groups(
 }
 
 /// Reports equal entries without a name in different groups: the ledger identifies such an entry by
-/// its conditions, without its limits, so it could not tell them apart.
+/// its conditions, without its limits, so it could not distinguish them.
 fn check_one_group_each(entries: &[ParsedEntry], diagnostics: &mut Diagnostics) {
     let mut groups: HashMap<WhitelistEntry, (Option<&str>, &SourceLocation)> = HashMap::new();
     for ParsedEntry { entry, place, .. } in entries.iter().filter(|it| it.entry.name.is_none()) {

@@ -128,16 +128,17 @@ impl Store {
     ) -> Result<Initialized, StoreError> {
         let (group, unit) = (self.group.clone(), self.unit_name());
         let create = async {
-            let link = self.connect().await?;
-            schema::migrate(&link.client).await?;
+            let connection = self.connect().await?;
+            schema::migrate(&connection.client).await?;
             let sql = "INSERT INTO sniper_groups (name, unit, total, term_ms, sequence, is_restored) \
                        VALUES ($1, $2, $3, $4, 0, FALSE) ON CONFLICT (name) DO NOTHING";
-            let created = link.client.execute(sql, &[&group, &unit, &total, &term_ms]).await?;
+            let created =
+                connection.client.execute(sql, &[&group, &unit, &total, &term_ms]).await?;
             if created == 1 {
                 return Ok(Initialized::Created);
             }
             let sql = "SELECT unit FROM sniper_groups WHERE name = $1";
-            let theirs: String = link.client.query_one(sql, &[&group]).await?.try_get(0)?;
+            let theirs: String = connection.client.query_one(sql, &[&group]).await?.try_get(0)?;
             if theirs != unit {
                 return Err(StoreError::Unit { ours: unit.clone(), theirs });
             }

@@ -28,7 +28,7 @@ use super::StoreError;
 use crate::{
     config::shared::{DatabaseHost, DatabaseUrl},
     net::{
-        dial::{self, Reach},
+        dial::{self, AllowedAddresses},
         tls::{self, Tls},
     },
 };
@@ -43,12 +43,12 @@ SET lock_timeout = 2000; \
 SET idle_in_transaction_session_timeout = 2000";
 
 /// Open connection. Dropping it closes it.
-pub(super) struct Link {
+pub(super) struct DatabaseConnection {
     pub(super) client: Client,
     task: JoinHandle<()>,
 }
 
-impl Drop for Link {
+impl Drop for DatabaseConnection {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -81,8 +81,9 @@ pub(super) async fn connect(
     url: &DatabaseUrl,
     host: &DatabaseHost,
     tls: Option<&Arc<ClientConfig>>,
-) -> Result<Link, StoreError> {
-    let addresses = dial::lookup_name(&host.name, host.port, Reach::of_database(url)).await?;
+) -> Result<DatabaseConnection, StoreError> {
+    let addresses =
+        dial::lookup_name(&host.name, host.port, AllowedAddresses::of_database(url)).await?;
     let stream = dial::race(addresses.into()).await?;
     let mut config = tokio_postgres::Config::new();
     config.user(&url.user).dbname(&url.database).application_name(APPLICATION);
@@ -92,26 +93,27 @@ pub(super) async fn connect(
     if let Some(options) = &url.options {
         config.options(options);
     }
-    let link = match tls {
+    let database = match tls {
         Some(tls) => {
             config.ssl_mode(SslMode::Require);
             let name = tls::server_name(&host.name)?;
             let handshake = Handshake { connector: TlsConnector::from(Arc::clone(tls)), name };
             let (client, connection) = config.connect_raw(stream, handshake).await?;
-            Link { client, task: tokio::spawn(run(connection)) }
+            DatabaseConnection { client, task: tokio::spawn(run(connection)) }
         }
         None => {
             config.ssl_mode(SslMode::Disable);
             let (client, connection) = config.connect_raw(stream, NoTls).await?;
-            Link { client, task: tokio::spawn(run(connection)) }
+            DatabaseConnection { client, task: tokio::spawn(run(connection)) }
         }
     };
-    link.client.batch_execute(SESSION_SETTINGS).await?;
+    database.client.batch_execute(SESSION_SETTINGS).await?;
     // A replica accepts connections but no serializable transaction, and not with the error of a
     // server that only reads. A database without this setting has no replicas of that kind.
-    let shown = link.client.simple_query("SHOW transaction_read_only").await.unwrap_or_default();
+    let shown =
+        database.client.simple_query("SHOW transaction_read_only").await.unwrap_or_default();
     let is_on = |message: &SimpleQueryMessage| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on"));
-    if shown.iter().any(is_on) { Err(StoreError::ReadOnly) } else { Ok(link) }
+    if shown.iter().any(is_on) { Err(StoreError::ReadOnly) } else { Ok(database) }
 }
 
 /// Drives a connection. Its error is also that of the request that waits for it.

@@ -26,7 +26,7 @@ use tokio_postgres::error::SqlState;
 
 pub use self::admin::{GroupStatus, Initialized, MemberStatus, OrderStatus, RoleStatus, SetError};
 use self::{
-    connect::Link,
+    connect::DatabaseConnection,
     rows::{StoredRowError, Transaction},
 };
 use super::database::LimitRow;
@@ -47,7 +47,7 @@ pub const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// Maximum time of a command of the user.
 pub const COMMAND_MAX: Duration = Duration::from_secs(15);
 
-/// Maximum age of the failed orders that a takeover reads. Listings from before it are not ordered
+/// Maximum age of the failed orders that a takeover reads. Listings older than this are not ordered
 /// anyway.
 const TAKEOVER_ORDERS_MS: i64 = 24 * 60 * 60 * 1_000;
 
@@ -60,8 +60,10 @@ const DELETE_WAIT_MAX: Duration = Duration::from_millis(100);
 /// Maximum number of attempts of a transaction that conflicts with others.
 const ATTEMPTS_MAX: u32 = 40;
 
-/// Unit of the random wait between two attempts, and the number of attempts up to which it grows.
+/// Unit of the random wait between two attempts.
 const RETRY_MICROS: u64 = 1_000;
+
+/// Number of attempts up to which the wait grows.
 const RETRY_GROWTH_MAX: u32 = 32;
 
 /// Failure of an access to the database. A transaction that failed may have been carried out.
@@ -78,7 +80,7 @@ pub enum StoreError {
     Timeout(Duration),
     #[error("the database failed")]
     Database(#[from] tokio_postgres::Error),
-    #[error("the server only reads, as a replica does")]
+    #[error("the server is read-only, such as a replica")]
     ReadOnly,
     /// This is an error and not repeated, because the next connection may be to a server that lacks
     /// the last commits, after which a standby must restart its observation.
@@ -163,7 +165,7 @@ pub struct Store {
     /// `docs/shared.md`).
     has_standby: bool,
     tls: Option<Arc<ClientConfig>>,
-    /// Position of the server in the address, modulo the number of servers.
+    /// Index into `url.hosts`, modulo its length.
     host: usize,
     open: Option<Transaction>,
     /// Slices after the last exchange, to guess which limits the next one raises. Empty before the
@@ -219,7 +221,7 @@ impl Store {
     }
 
     async fn repeat_exchange(&mut self, exchange: &Exchange) -> Result<Reply, StoreError> {
-        let mut is_used = self.open.is_some() && !self.has_standby;
+        let mut is_reused = self.open.is_some() && !self.has_standby;
         for attempt in 0..ATTEMPTS_MAX {
             let transaction = self.open().await?;
             let unit = self.unit_name();
@@ -242,7 +244,7 @@ impl Store {
                 }
                 // The server has closed the idle connection. COMMIT was not sent, so the exchange
                 // is repeated once on a new connection.
-                Err(error) if is_used && error.is_closed() => is_used = false,
+                Err(error) if is_reused && error.is_closed() => is_reused = false,
                 Err(error) => {
                     if error.is_read_only() {
                         self.host = self.host.saturating_add(1);
@@ -294,23 +296,24 @@ impl Store {
             Some(_) if self.has_standby => return Err(StoreError::ConnectionLost),
             _ => {}
         }
-        let link = self.connect().await?;
-        schema::check(schema::version(&link.client).await?)?;
-        Transaction::prepare(link).await
+        let connection = self.connect().await?;
+        schema::check(schema::version(&connection.client).await?)?;
+        Transaction::prepare(connection).await
     }
 
-    async fn connect(&mut self) -> Result<Link, StoreError> {
+    async fn connect(&mut self) -> Result<DatabaseConnection, StoreError> {
         let mut last = StoreError::Timeout(CONNECT_MAX);
         for _ in &self.url.hosts {
             let at = self.host.checked_rem(self.url.hosts.len()).unwrap_or(0);
             let Some(host) = self.url.hosts.get(at) else { break };
-            // A caller that waits for less time than this server takes tries the next one then.
+            // If the caller's deadline ends this attempt, the next call starts with the next
+            // server.
             self.host = at.saturating_add(1);
             let connected = connect::connect(&self.url, host, self.tls.as_ref());
             match timeout(CONNECT_MAX, connected).await {
-                Ok(Ok(link)) => {
+                Ok(Ok(connection)) => {
                     self.host = at;
-                    return Ok(link);
+                    return Ok(connection);
                 }
                 Ok(Err(error)) => last = error,
                 Err(_elapsed) => last = StoreError::Timeout(CONNECT_MAX),
@@ -325,7 +328,9 @@ impl Exchanger for Store {
         &'a mut self,
         exchange: &'a Exchange,
     ) -> BoxFuture<'a, Result<Reply, ExchangeError>> {
-        Box::pin(async { Self::exchange(self, exchange).await.map_err(|error| failed(&error)) })
+        Box::pin(async {
+            Self::exchange(self, exchange).await.map_err(|error| exchange_error(&error))
+        })
     }
 
     fn orders<'a>(
@@ -333,11 +338,11 @@ impl Exchanger for Store {
         account: &'a str,
     ) -> BoxFuture<'a, Result<Vec<(MemberName, ReportedOrder)>, ExchangeError>> {
         let orders = Self::orders(self, account, TAKEOVER_ORDERS_MS);
-        Box::pin(async { orders.await.map_err(|error| failed(&error)) })
+        Box::pin(async { orders.await.map_err(|error| exchange_error(&error)) })
     }
 }
 
-fn failed(error: &StoreError) -> ExchangeError {
+fn exchange_error(error: &StoreError) -> ExchangeError {
     ExchangeError(error_chain(error))
 }
 

@@ -6,7 +6,7 @@ use tokio_postgres::{Client, Row, Statement, error::SqlState, types::ToSql};
 
 use super::{
     StoreError,
-    connect::Link,
+    connect::DatabaseConnection,
     plan::{
         ExchangePlan, Found, GroupRow, MemberRecord, RoleRecord, number, plan, summed, unsigned,
     },
@@ -170,7 +170,7 @@ pub enum StoredRowError {
 
 /// Connection with the prepared statements of an exchange.
 pub(super) struct Transaction {
-    link: Link,
+    connection: DatabaseConnection,
     /// `None` if the database has no advisory locks.
     advisory_lock: Option<AdvisoryLock>,
     read_group: Statement,
@@ -197,8 +197,8 @@ struct AdvisoryLock {
 type Done = (Reply, BTreeMap<Limit, LimitRow>);
 
 impl Transaction {
-    pub(super) async fn prepare(link: Link) -> Result<Self, StoreError> {
-        let client = &link.client;
+    pub(super) async fn prepare(connection: DatabaseConnection) -> Result<Self, StoreError> {
+        let client = &connection.client;
         let (read_group, read_members, read_slices, read_sums, read_others, read_role) = tokio::try_join!(
             client.prepare(READ_GROUP),
             client.prepare(READ_MEMBERS),
@@ -218,7 +218,7 @@ impl Transaction {
         Ok(Self {
             delete_orders: client.prepare(DELETE_ORDERS).await?,
             advisory_lock: prepare_advisory_lock(client).await?,
-            link,
+            connection,
             read_group,
             read_members,
             read_slices,
@@ -235,15 +235,15 @@ impl Transaction {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.link.client.is_closed()
+        self.connection.client.is_closed()
     }
 
     pub(super) const fn client(&self) -> &Client {
-        &self.link.client
+        &self.connection.client
     }
 
     pub(super) async fn roll_back(&self) -> Result<(), StoreError> {
-        let client = &self.link.client;
+        let client = &self.connection.client;
         tokio::try_join!(biased; client.batch_execute("ROLLBACK"), self.unlock())?;
         Ok(())
     }
@@ -251,7 +251,7 @@ impl Transaction {
     /// Waits for the other members of the group, at most for the lock timeout.
     pub(super) async fn lock(&self, group: &str) -> Result<(), tokio_postgres::Error> {
         let Some(AdvisoryLock { lock, .. }) = &self.advisory_lock else { return Ok(()) };
-        match self.link.client.execute(lock, &[&lock_key(group)]).await {
+        match self.connection.client.execute(lock, &[&lock_key(group)]).await {
             // The exchange continues without the lock, because a member that hangs must not block
             // the others.
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(()),
@@ -261,7 +261,7 @@ impl Transaction {
 
     pub(super) async fn unlock(&self) -> Result<(), tokio_postgres::Error> {
         let Some(AdvisoryLock { unlock, .. }) = &self.advisory_lock else { return Ok(()) };
-        self.link.client.execute(unlock, &[]).await.map(drop)
+        self.connection.client.execute(unlock, &[]).await.map(drop)
     }
 
     /// Carries out an exchange. After an error the transaction may be open.
@@ -301,7 +301,7 @@ impl Transaction {
         exchange: &Exchange,
         known: &BTreeMap<Limit, LimitRow>,
     ) -> Result<Option<(Found, String)>, StoreError> {
-        let client = &self.link.client;
+        let client = &self.connection.client;
         let member = &exchange.member.0;
         let standby = exchange.standby.clone().unwrap_or_default();
         let guessed = names(&summed(exchange, known));
@@ -349,7 +349,7 @@ impl Transaction {
         exchange: &Exchange,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        let client = &self.link.client;
+        let client = &self.connection.client;
         if plan.is_marked {
             // The mark concerns all members, so it is written before the row of this one.
             client.execute(MARK_MEMBERS, &[&group, &now_ms]).await?;
@@ -395,7 +395,7 @@ impl Transaction {
             &approved,
             &whitelist,
         ];
-        self.link.client.execute(&self.write_member, &row).await
+        self.connection.client.execute(&self.write_member, &row).await
     }
 
     async fn write_slices(
@@ -415,7 +415,7 @@ impl Transaction {
         let member = &exchange.member.0;
         let rows: [&(dyn ToSql + Sync); 7] =
             [&group, member, &limits, &slices, &used, &has_rest, &is_short];
-        self.link.client.execute(&self.write_slices, &rows).await
+        self.connection.client.execute(&self.write_slices, &rows).await
     }
 
     async fn clear_slices(
@@ -428,7 +428,10 @@ impl Transaction {
             return Ok(0);
         }
         let limits: Vec<String> = exchange.demands.keys().map(ToString::to_string).collect();
-        self.link.client.execute(&self.clear_slices, &[&group, &plan.superseded, &limits]).await
+        self.connection
+            .client
+            .execute(&self.clear_slices, &[&group, &plan.superseded, &limits])
+            .await
     }
 
     async fn write_role(
@@ -453,7 +456,7 @@ impl Transaction {
             &role.is_resigned,
             renewed_ms,
         ];
-        self.link.client.execute(&self.write_role, &row).await
+        self.connection.client.execute(&self.write_role, &row).await
     }
 
     async fn write_orders(
@@ -486,14 +489,14 @@ impl Transaction {
             &prices,
             &now_ms,
         ];
-        self.link.client.execute(&self.write_orders, &rows).await
+        self.connection.client.execute(&self.write_orders, &rows).await
     }
 
     /// Deletes some old orders of a member. A failure costs nothing: later calls delete them. The
     /// first poll sends all statements, so a future that is dropped later leaves no transaction
     /// open.
     pub(super) async fn delete_orders(&self, group: &str, exchange: &Exchange) {
-        let client = &self.link.client;
+        let client = &self.connection.client;
         let row: [&(dyn ToSql + Sync); 3] = [&group, &exchange.member.0, &ORDERS_KEPT_MS];
         // COMMIT ends a transaction that failed, too.
         let done = tokio::try_join!(
@@ -515,7 +518,7 @@ impl Transaction {
     ) -> Result<Vec<(MemberName, ReportedOrder)>, StoreError> {
         let most = i64::try_from(ORDERS_READ_MAX).unwrap_or(i64::MAX);
         let of_account: [&(dyn ToSql + Sync); 4] = [&group, &account, &most, &failed_within_ms];
-        let rows = self.link.client.query(READ_ORDERS, &of_account).await?;
+        let rows = self.connection.client.query(READ_ORDERS, &of_account).await?;
         rows.iter().map(order).collect()
     }
 }

@@ -1,4 +1,5 @@
-//! Tests that the protocol is safe within each scope, and that it is not without one of its rules.
+//! Model-checks the protocol: no reachable state of a scope breaks an invariant, and without any
+//! one rule some state does.
 
 use std::time::Instant;
 
@@ -172,7 +173,7 @@ fn scopes() -> Vec<(&'static str, Scope)> {
     ]
 }
 
-/// Returns a number from the environment, which makes checks longer.
+/// Reads a number that sets how exhaustive the check is.
 fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |given| given.parse().expect("a number"))
 }
@@ -189,16 +190,17 @@ fn checker(scope: Scope) -> CheckerBuilder<Scope> {
 
 fn assert_safe(name: &str, checker: &impl Checker<Scope>) {
     if let Some((property, path)) = checker.discoveries().into_iter().next() {
-        panic!("{name}: not {property}: {:#?}", path.into_actions());
+        panic!("{name}: {property} is violated: {:#?}", path.into_actions());
     }
 }
 
 #[test]
-fn every_state_that_is_reached_by_breadth_is_safe() {
-    let (depth, most) = (setting("SNIPER_TEST_DEPTH", 5), setting("SNIPER_TEST_STATES", 100_000));
+fn every_state_found_breadth_first_is_safe() {
+    let depth = setting("SNIPER_TEST_DEPTH", 5);
+    let states_max = setting("SNIPER_TEST_STATES", 100_000);
     for (name, scope) in chosen_scopes() {
         let start = Instant::now();
-        let checker = checker(scope).target_max_depth(depth).target_state_count(most);
+        let checker = checker(scope).target_max_depth(depth).target_state_count(states_max);
         let checker = checker.spawn_bfs().join();
         assert_safe(name, &checker);
         let (states, depth) = (checker.unique_state_count(), checker.max_depth());
@@ -209,24 +211,24 @@ fn every_state_that_is_reached_by_breadth_is_safe() {
 
 #[test]
 fn every_state_of_random_walks_is_safe() {
-    let least = setting("SNIPER_TEST_STATES", 400);
+    let states_min = setting("SNIPER_TEST_STATES", 400);
     for (name, scope) in chosen_scopes() {
         let start = Instant::now();
-        let checker = checker(scope).target_state_count(least);
+        let checker = checker(scope).target_state_count(states_min);
         let checker = checker.spawn_simulation(7, RareFaults).join();
         assert_safe(name, &checker);
         let (states, depth) = (checker.state_count(), checker.max_depth());
-        assert!(states >= least, "{name}: {states}");
+        assert!(states >= states_min, "{name}: {states}");
         println!("{name}: {states} states of walks, depth {depth}, {:.1?}", start.elapsed());
     }
 }
 
-/// Actions that break an invariant without a rule.
+/// Actions that break an invariant once a rule is removed.
 struct Counterexample {
     rule: Rule,
     scope: &'static str,
     origin: Origin,
-    /// Words, each an action and the number of its member, if it has one.
+    /// Space-separated actions with the member's number: `Begin0`.
     actions: &'static str,
 }
 
@@ -292,7 +294,7 @@ const COUNTEREXAMPLES: [Counterexample; 24] = [
         rule: Rule::UsedIsKept,
         scope: "processes",
         origin: Origin::Settled,
-        actions: "Spend0 Stop0 Obey0 Begin0 Begin1 Arrive0 Need1 Arrive1 Tick End1 Exchange1 Tick Begin1 \
+        actions: "Spend0 Stop0 Apply0 Begin0 Begin1 Arrive0 Need1 Arrive1 Tick End1 Exchange1 Tick Begin1 \
              Tick Arrive1 End1 Exchange1",
     },
     Counterexample {
@@ -420,6 +422,6 @@ const COUNTEREXAMPLES: [Counterexample; 24] = [
         rule: Rule::DurableFirst,
         scope: "power loss",
         origin: Origin::Settled,
-        actions: "Need0 Need1 Begin0 Arrive0 End0 Obey0 Tick Begin0 Arrive0 Exchange1 Tick Tick Exchange1",
+        actions: "Need0 Need1 Begin0 Arrive0 End0 Apply0 Tick Begin0 Arrive0 Exchange1 Tick Tick Exchange1",
     },
 ];

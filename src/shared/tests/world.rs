@@ -77,7 +77,7 @@ pub(super) enum Action {
     /// The request of a failed exchange arrives.
     ArriveLate(usize),
     /// The ledger obeys the member's permission.
-    Obey(usize),
+    Apply(usize),
     /// The durable limit of the ledger is lowered to the permission that it obeys.
     Sync(usize),
     Spend(usize),
@@ -110,7 +110,7 @@ impl Action {
             "End" => Some(Self::End),
             "Fail" => Some(Self::Fail),
             "ArriveLate" => Some(Self::ArriveLate),
-            "Obey" => Some(Self::Obey),
+            "Apply" => Some(Self::Apply),
             "Sync" => Some(Self::Sync),
             "Spend" => Some(Self::Spend),
             "Reject" => Some(Self::Reject),
@@ -145,7 +145,7 @@ impl Action {
             | Self::Arrive(_)
             | Self::End(_)
             | Self::ArriveLate(_)
-            | Self::Obey(_)
+            | Self::Apply(_)
             | Self::Sync(_)
             | Self::Spend(_)
             | Self::Start(_)
@@ -171,7 +171,7 @@ impl Action {
 
 /// Permission that a ledger obeys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Obeyed {
+pub(super) struct AppliedPermission {
     revision: u64,
     slice: i64,
     until_ms: i64,
@@ -192,11 +192,11 @@ pub(super) struct Node {
     lost: i64,
     /// Usage that the ledger would count after a power loss, if it is higher.
     durable: i64,
-    /// [`Obeyed::revision`] of the last permission that `durable` does not exceed.
+    /// [`AppliedPermission::revision`] of the last permission that `durable` does not exceed.
     synced: u64,
     renames: usize,
     reserve: i64,
-    obeyed: Obeyed,
+    applied: AppliedPermission,
     request: Option<Exchange>,
     reply: Option<(Exchange, Reply)>,
     /// Request of a failed exchange that may still arrive.
@@ -269,7 +269,7 @@ impl Scope {
             synced: 0,
             renames: 0,
             reserve: if index == 0 { self.total } else { 0 },
-            obeyed: Obeyed { until_ms: i64::MIN, ..Obeyed::default() },
+            applied: AppliedPermission { until_ms: i64::MIN, ..AppliedPermission::default() },
             request: None,
             reply: None,
             late: None,
@@ -360,10 +360,10 @@ impl Scope {
         offer(!is_idle && is_failing, Action::Fail(index));
         offer(node.late.is_some(), Action::ArriveLate(index));
         let permission = node.permission(member);
-        offer(permission != node.obeyed, Action::Obey(index));
-        offer(node.synced != node.obeyed.revision, Action::Sync(index));
+        offer(permission != node.applied, Action::Apply(index));
+        offer(node.synced != node.applied.revision, Action::Sync(index));
         if self.total > 0 {
-            let has_slice = node.used < node.obeyed.slice && node.clock_ms < node.obeyed.until_ms;
+            let has_slice = node.used < node.applied.slice && node.clock_ms < node.applied.until_ms;
             offer(has_slice, Action::Spend(index));
             offer(node.used > 0 && faults.rejections > 0, Action::Reject(index));
             offer(faults.needs > 0, Action::Need(index));
@@ -393,7 +393,7 @@ impl Node {
             in_force: if scope.rules.hold(Rule::DurableFirst) {
                 self.synced
             } else {
-                self.obeyed.revision
+                self.applied.revision
             },
             can_order: true,
             whitelist: 0,
@@ -401,9 +401,9 @@ impl Node {
         }
     }
 
-    fn permission(&self, member: &Member) -> Obeyed {
+    fn permission(&self, member: &Member) -> AppliedPermission {
         let permission = member.usable(self.clock_ms);
-        Obeyed {
+        AppliedPermission {
             revision: permission.revision,
             slice: permission.slices.get(&Limit::Total).copied().unwrap_or_default(),
             until_ms: permission.until_ms,
@@ -415,7 +415,7 @@ impl Node {
     pub(super) fn potential(&self) -> i64 {
         let used = self.used.max(self.durable);
         let Some(member) = &self.member else { return used + self.lost };
-        let permissions = [self.obeyed, self.permission(member)];
+        let permissions = [self.applied, self.permission(member)];
         let live = permissions.iter().filter(|it| self.clock_ms < it.until_ms);
         live.map(|it| it.slice).fold(used, i64::max) + self.lost
     }
@@ -423,7 +423,7 @@ impl Node {
     /// Returns `true` if the role of the node permits orders.
     pub(super) fn is_active(&self) -> bool {
         self.member.as_ref().is_some_and(|member| {
-            let until_ms = self.obeyed.until_ms.max(self.permission(member).until_ms);
+            let until_ms = self.applied.until_ms.max(self.permission(member).until_ms);
             self.clock_ms < until_ms
         })
     }
@@ -439,23 +439,27 @@ impl Node {
     /// it permits; only [`Action::Sync`] lowers it.
     fn obey(&mut self, scope: &Scope) {
         let Some(member) = &self.member else { return };
-        self.obeyed = self.permission(member);
+        self.applied = self.permission(member);
         if scope.faults.power_losses > 0 {
             self.durable = self.durable.max(self.permitted());
         }
         if self.durable <= self.permitted() {
-            self.synced = self.obeyed.revision;
+            self.synced = self.applied.revision;
         }
     }
 
-    /// Returns the largest usage that the obeyed permission allows at any time.
+    /// Returns the largest usage that the applied permission allows at any time.
     fn permitted(&self) -> i64 {
-        if self.obeyed.until_ms == i64::MIN { self.used } else { self.used.max(self.obeyed.slice) }
+        if self.applied.until_ms == i64::MIN {
+            self.used
+        } else {
+            self.used.max(self.applied.slice)
+        }
     }
 
     fn sync(&mut self) {
         self.durable = self.durable.min(self.permitted());
-        self.synced = self.obeyed.revision;
+        self.synced = self.applied.revision;
     }
 
     /// Ends the process.
@@ -465,7 +469,7 @@ impl Node {
         }
         (self.request, self.reply, self.is_cut) = (None, None, false);
         self.member = None;
-        self.obeyed = Obeyed { until_ms: i64::MIN, ..Obeyed::default() };
+        self.applied = AppliedPermission { until_ms: i64::MIN, ..AppliedPermission::default() };
         self.synced = 0;
     }
 
@@ -597,7 +601,7 @@ impl World {
                 let exchange = self.nodes[index].late.take()?;
                 self.apply(index, &exchange);
             }
-            Action::Obey(index) => self.nodes[index].obey(scope),
+            Action::Apply(index) => self.nodes[index].obey(scope),
             Action::Sync(index) => self.nodes[index].sync(),
             Action::Spend(index) => {
                 self.nodes[index].used += 1;

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_listing_is_held_until_it_opens_and_then_ordered() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.sync_clock();
     session.consider(Trade { can_join_after: Some(UnixMs(2_003_000)), ..trade("a", REDLINE) });
     assert!(session.sent().is_empty());
@@ -19,7 +19,7 @@ fn a_listing_is_held_until_it_opens_and_then_ordered() {
 
 #[test]
 fn a_held_listing_that_is_taken_is_dropped() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.sync_clock();
     session.consider(Trade { can_join_after: Some(UnixMs(2_003_000)), ..trade("a", REDLINE) });
     session.consider(Trade {
@@ -35,7 +35,7 @@ fn a_held_listing_that_is_taken_is_dropped() {
 
 #[test]
 fn a_removed_listing_is_dropped_while_held_and_requests_a_read_if_it_was_ordered() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.sync_clock();
     session.consider(Trade { can_join_after: Some(UnixMs(2_003_000)), ..trade("a", REDLINE) });
     session.consider(trade("b", REDLINE));
@@ -84,7 +84,7 @@ fn a_held_listing_whose_price_changes_is_considered_at_its_new_price() {
         (updated(base_only), Some(base_only)),
     ];
     for (change, expected) in cases {
-        let mut session = TestSession::live(plenty());
+        let mut session = TestSession::live(ample_budget());
         session.sync_clock();
         session.consider(held());
         let cents = change.total_value.unwrap().cents();
@@ -104,7 +104,7 @@ fn a_held_listing_whose_price_changes_is_considered_at_its_new_price() {
 #[test]
 fn a_held_listing_that_returns_to_an_earlier_price_is_considered_again() {
     for keyed_by in [KeyedBy::Id, KeyedBy::IdAndPrice] {
-        let mut session = TestSession::live(plenty());
+        let mut session = TestSession::live(ample_budget());
         session.engine.keyed_by = keyed_by;
         session.sync_clock();
         for cents in [1_000, 990, 1_000] {
@@ -121,7 +121,7 @@ fn a_held_listing_that_returns_to_an_earlier_price_is_considered_again() {
 
 #[test]
 fn held_listings_are_bounded() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     for number in 0..=HELD_MAX {
         let available_at = Some(UnixMs(2_003_000));
         session.consider(Trade {
@@ -134,7 +134,7 @@ fn held_listings_are_bounded() {
 
 #[test]
 fn a_flagged_account_waits_for_its_own_opening_time() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.sync_clock();
     let available_at = Some(UnixMs(2_003_000));
     let listing =

@@ -23,7 +23,7 @@ fn session(folder: &std::path::Path) -> TestSession {
     let ruby = WhitelistEntry { name: Some("ruby".to_owned()), ..ruby };
     let entries = vec![named, ruby, WhitelistEntry { max_quantity: 1_000, ..percent_entry() }];
     let executor = Executor::Live(FakeOrderSender::default());
-    let mut session = TestSession::new(executor, plenty(), entries.clone());
+    let mut session = TestSession::new(executor, ample_budget(), entries.clone());
     let location = LedgerLocation {
         folder: folder.to_owned(),
         host: "market.example".to_owned(),
@@ -31,7 +31,7 @@ fn session(folder: &std::path::Path) -> TestSession {
         uptime_ms: None,
     };
     let now = session.now();
-    let mut ledger = Ledger::open(&location, plenty(), &entries, now.wall).unwrap();
+    let mut ledger = Ledger::open(&location, ample_budget(), &entries, now.wall).unwrap();
     ledger.bind("account-1").unwrap();
     let reading = AccountReading { trades: &[], complete: true, started: now.wall };
     let _effects = ledger.reconcile(&reading, Some(Amount::from_cents(100_000)), now.wall);

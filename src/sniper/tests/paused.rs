@@ -34,7 +34,7 @@ fn two_entries() -> TestSession {
     };
     let entries = vec![named("first", 1_250), named("second", 1_100)];
     let mut session =
-        TestSession::new(Executor::Live(FakeOrderSender::default()), plenty(), entries);
+        TestSession::new(Executor::Live(FakeOrderSender::default()), ample_budget(), entries);
     session.engine.activity.observe();
     session
 }
@@ -130,7 +130,7 @@ fn prepared(engine: &mut Engine<FakeOrderSender>, pauses: &Pauses) -> Rules {
         pauses: pauses.prepare(&whitelist),
         whitelist,
         moved,
-        ledger: recorder.record(plan, plenty(), UnixMs(0)).unwrap(),
+        ledger: recorder.record(plan, ample_budget(), UnixMs(0)).unwrap(),
         prices: PriceSnapshot::default(),
         other_sources: None,
         max_wait: Duration::from_secs(1),
@@ -156,7 +156,7 @@ fn a_paused_group_stays_paused_in_the_next_whitelist() {
     let knife = |name: &str| grouped(named(name), "knives", (None, None));
     let executor = Executor::Live(FakeOrderSender::default());
     let entries = vec![knife("a"), knife("b"), named("c")];
-    let mut session = TestSession::new(executor, plenty(), entries);
+    let mut session = TestSession::new(executor, ample_budget(), entries);
     let (group, by) = ("knives".to_owned(), "me".to_owned());
     let done = session.request(ControlRequest::PauseGroup { group, by });
     assert!(matches!(done, ControlReply::Done(_)));
@@ -204,7 +204,8 @@ fn a_reload_of_100_000_entries_loses_no_listing_and_keeps_10_000_pauses() {
         max_quantity: 1_000_000,
         ..entry()
     };
-    let mut session = TestSession::new(Executor::Dry, plenty(), (0..ENTRIES).map(named).collect());
+    let mut session =
+        TestSession::new(Executor::Dry, ample_budget(), (0..ENTRIES).map(named).collect());
     let entries = (1..=PAUSED).map(|n| format!("entry {n}")).collect();
     let names = PausedNames { entries, groups: Vec::new() };
     assert!(session.engine.restore_pauses(&names, PauseRecorder::default()).is_empty());
@@ -248,7 +249,7 @@ fn a_reload_of_100_000_entries_loses_no_listing_and_keeps_10_000_pauses() {
 
 #[tokio::test]
 async fn a_snapshot_is_built_only_on_request_and_a_reader_is_woken() {
-    let session = TestSession::live(plenty());
+    let session = TestSession::live(ample_budget());
     let sniper = Sniper::new(session.engine);
     let watch = sniper.watch();
     let never = watch.next(Duration::from_millis(1)).await;
@@ -271,7 +272,7 @@ fn a_snapshot_of_many_entries_has_those_that_matched() {
     };
     let last = ENTRIES_MAX + 49;
     let executor = Executor::Live(FakeOrderSender::default());
-    let mut session = TestSession::new(executor, plenty(), (0..=last).map(named).collect());
+    let mut session = TestSession::new(executor, ample_budget(), (0..=last).map(named).collect());
     session.consider(trade("a", &format!("Item {last}")));
     let view = session.view();
     let shown: Vec<usize> = view.entries.iter().map(|entry| entry.index).collect();
@@ -283,7 +284,7 @@ fn a_snapshot_of_many_entries_has_those_that_matched() {
 fn a_snapshot_begins_with_the_purchases_before_its_reader() {
     let named = WhitelistEntry { name: Some("first".to_owned()), max_quantity: 1_000, ..entry() };
     let executor = Executor::Live(FakeOrderSender::default());
-    let mut session = TestSession::new(executor, plenty(), vec![named]);
+    let mut session = TestSession::new(executor, ample_budget(), vec![named]);
     session.consider(trade("a", REDLINE));
     session.settle(BOUGHT, true);
     session.consider(trade("b", REDLINE));

@@ -22,7 +22,7 @@ impl TestSession {
 #[test]
 fn an_unknown_order_that_turns_out_bought_is_listed_with_its_item() {
     let entry = entry().label().to_owned();
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.consider(trade("a", REDLINE));
     session.settle(Outcome::Unknown(Unknown::Cut), true);
     assert_eq!(session.purchases(), []);
@@ -32,7 +32,7 @@ fn an_unknown_order_that_turns_out_bought_is_listed_with_its_item() {
     assert_eq!(session.engine.stats().purchases[0].market_name, REDLINE);
     session.list(TradeStatus::Completed);
     assert_eq!(session.purchases().len(), 1, "it is delivered, not bought again");
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.consider(trade("a", REDLINE));
     session.settle(Outcome::Unknown(Unknown::Cut), true);
     session.list(TradeStatus::Cancelled);
@@ -42,7 +42,7 @@ fn an_unknown_order_that_turns_out_bought_is_listed_with_its_item() {
 #[test]
 fn an_order_that_was_resolved_before_its_last_report_is_listed_once() {
     for last in [Outcome::Unknown(Unknown::Foreign), BOUGHT] {
-        let mut session = TestSession::live(plenty());
+        let mut session = TestSession::live(ample_budget());
         session.consider(trade("a", REDLINE));
         session.settle(unconfirmed(RejectReason::Taken), false);
         session.list(TradeStatus::Joined);

@@ -16,7 +16,7 @@ use crate::{
 
 /// Returns a session with standbys and a known server clock, before the first update.
 fn with_standbys() -> TestSession {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.sync_clock();
     let now = session.now();
     session.engine.share("main", true, now);
@@ -37,7 +37,7 @@ fn unlimited() -> Allowance {
 /// Returns a session that shares its budget without standbys, with these slices.
 fn with_slices(entries: Vec<WhitelistEntry>, allowance: Allowance) -> TestSession {
     let executor = Executor::Live(FakeOrderSender::default());
-    let mut session = TestSession::new(executor, plenty(), entries);
+    let mut session = TestSession::new(executor, ample_budget(), entries);
     let now = session.now();
     session.engine.share("main", false, now);
     session.update_slices(allowance, None, None);
@@ -56,7 +56,7 @@ fn two_bots_of_one_account_name_it_alike_whatever_their_ledgers_are_bound_to() {
         };
         let mut session = with_slices(vec![many()], unlimited());
         let wall = session.now().wall;
-        session.engine.ledger = Ledger::open(&location, plenty(), &[many()], wall).unwrap();
+        session.engine.ledger = Ledger::open(&location, ample_budget(), &[many()], wall).unwrap();
         let recipient = Some("4711".to_owned());
         let user = User { id: bound.to_owned(), recipient, ..User::default() };
         session.engine.ledger.bind(user.ids()).unwrap();
@@ -146,7 +146,7 @@ fn nothing_is_ordered_before_the_first_update_nor_after_a_permission_ended() {
 
 #[test]
 fn a_match_before_the_first_update_is_ordered_after_it() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     let now = session.now();
     session.engine.share("main", false, now);
     session.consider(trade("a", REDLINE));
@@ -273,7 +273,7 @@ fn a_standby_orders_nothing_and_after_a_takeover_only_later_listings() {
 #[test]
 fn a_takeover_adds_a_margin_if_the_clock_of_the_market_has_no_upper_bound() {
     for behind in [Duration::ZERO, Duration::from_secs(30), Duration::from_secs(300)] {
-        let mut session = TestSession::live(plenty());
+        let mut session = TestSession::live(ample_budget());
         let now = session.now();
         session.engine.share("main", true, now);
         session.update(OrderPermit::Standby, None, None);
@@ -327,7 +327,7 @@ fn an_own_rejected_order_does_not_hide_the_order_of_the_bot_before() {
 fn nothing_is_ordered_after_a_takeover_until_the_account_was_read_again() {
     let mut session = with_standbys();
     let entry = WhitelistEntry { max_quantity: 1_000, ..entry() };
-    session.engine.ledger = Ledger::in_memory(plenty(), &[entry], true);
+    session.engine.ledger = Ledger::in_memory(ample_budget(), &[entry], true);
     let now = session.now();
     session.engine.share("main", true, now);
     let read = |session: &mut TestSession, balance_at: UnixMs| {
@@ -357,7 +357,7 @@ fn nothing_is_ordered_after_a_takeover_until_the_account_was_read_again() {
 #[test]
 fn a_takeover_from_a_bot_with_many_orders_does_not_end_the_ledger() {
     let folder = tempfile::tempdir().unwrap();
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.sync_clock();
     let now = session.now();
     session.engine.ledger = disk::open(folder.path(), "boot", now.wall);
@@ -391,7 +391,7 @@ fn listings_that_wait_are_dropped_by_a_takeover() {
 
 #[test]
 fn a_listing_of_another_bot_is_skipped_without_being_counted_as_an_error() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     let now = session.now();
     session.engine.share("main", false, now);
     let owns: OwnsListing = Box::new(|id| id.as_str() == "mine");
@@ -404,7 +404,7 @@ fn a_listing_of_another_bot_is_skipped_without_being_counted_as_an_error() {
 
 #[test]
 fn an_update_is_obeyed_before_its_report_is_read() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     let now = session.now();
     session.engine.share("main", false, now);
     session.update(OrderPermit::Until(UnixMs(i64::MAX)), None, None);
@@ -484,7 +484,7 @@ fn a_bot_reports_that_it_cannot_order_while_it_is_halted_or_paused_as_a_whole() 
 #[test]
 fn a_bot_whose_ledger_cannot_be_written_reports_that_it_cannot_order() {
     let folder = tempfile::tempdir().unwrap();
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.sync_clock();
     let now = session.now();
     session.engine.ledger = disk::open(folder.path(), "boot", now.wall);

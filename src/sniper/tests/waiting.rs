@@ -63,7 +63,7 @@ fn taken() -> Outcome {
 
 #[test]
 fn a_match_above_max_in_flight_is_ordered_after_a_response() {
-    let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
+    let mut session = TestSession::live(Budget { max_in_flight: 1, ..ample_budget() });
     session.consider(trade("a", REDLINE));
     session.consider(trade("b", REDLINE));
     assert!(session.engine.has_earlier_deadline, "`run` must be woken");
@@ -76,7 +76,7 @@ fn a_match_above_max_in_flight_is_ordered_after_a_response() {
 
 #[test]
 fn of_forty_wanted_at_once_with_eight_in_flight_all_are_ordered_once_by_their_margin() {
-    let mut session = TestSession::live(Budget { max_in_flight: 8, ..plenty() });
+    let mut session = TestSession::live(Budget { max_in_flight: 8, ..ample_budget() });
     let price = |number: i64| 900 - (number * 7) % 40;
     for number in 0..40 {
         session.consider(priced(&format!("t{number}"), price(number)));
@@ -98,7 +98,7 @@ fn of_forty_wanted_at_once_with_eight_in_flight_all_are_ordered_once_by_their_ma
 
 #[test]
 fn a_new_match_goes_before_queued_ones_only_with_a_greater_margin() {
-    let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
+    let mut session = TestSession::live(Budget { max_in_flight: 1, ..ample_budget() });
     for (id, cents) in [("a", 900), ("b", 800)] {
         session.consider(priced(id, cents));
     }
@@ -126,7 +126,7 @@ fn the_margin_of_a_percent_rule_is_that_below_the_share_of_the_reference() {
     };
     let percent = WhitelistEntry { max_quantity: 1_000, ..percent_entry() };
     let executor = Executor::Live(FakeOrderSender::default());
-    let budget = Budget { max_in_flight: 1, ..plenty() };
+    let budget = Budget { max_in_flight: 1, ..ample_budget() };
     let mut session = TestSession::new(executor, budget, vec![case, percent]);
     session.engine.set_prices(Arc::new(book_at(session.now().wall)));
     session.consider(priced("a", 1_500));
@@ -142,7 +142,7 @@ fn the_margin_of_a_percent_rule_is_that_below_the_share_of_the_reference() {
 
 #[test]
 fn a_match_that_is_not_open_yet_is_held_also_while_others_wait() {
-    let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
+    let mut session = TestSession::live(Budget { max_in_flight: 1, ..ample_budget() });
     session.sync_clock();
     session.consider(trade("a", REDLINE));
     session.consider(trade("b", REDLINE));
@@ -159,7 +159,7 @@ fn a_match_that_is_not_open_yet_is_held_also_while_others_wait() {
 #[test]
 fn a_queued_match_is_skipped_after_the_maximum_wait() {
     for max_wait in [OrdersConfig::default().max_wait, Duration::from_millis(200)] {
-        let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
+        let mut session = TestSession::live(Budget { max_in_flight: 1, ..ample_budget() });
         session.engine.set_max_wait(max_wait);
         session.consider(trade("a", REDLINE));
         session.consider(trade("b", REDLINE));
@@ -175,7 +175,7 @@ fn a_queued_match_is_skipped_after_the_maximum_wait() {
 
 #[test]
 fn without_a_wait_a_match_above_max_in_flight_is_skipped() {
-    let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
+    let mut session = TestSession::live(Budget { max_in_flight: 1, ..ample_budget() });
     session.engine.set_max_wait(Duration::ZERO);
     session.consider(trade("a", REDLINE));
     session.consider(trade("b", REDLINE));
@@ -184,7 +184,7 @@ fn without_a_wait_a_match_above_max_in_flight_is_skipped() {
 
 #[test]
 fn the_queue_is_bounded_and_what_falls_out_is_counted() {
-    let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
+    let mut session = TestSession::live(Budget { max_in_flight: 1, ..ample_budget() });
     for number in 0..=i64::try_from(QUEUED_MAX).unwrap() + 1 {
         session.consider(priced(&format!("t{number}"), 900 - number));
     }
@@ -196,7 +196,7 @@ fn the_queue_is_bounded_and_what_falls_out_is_counted() {
 
 #[test]
 fn without_a_connection_a_match_waits_and_nothing_is_spent() {
-    let budget = Budget { total: Amount::from_cents(1_015), ..plenty() };
+    let budget = Budget { total: Amount::from_cents(1_015), ..ample_budget() };
     for is_restored in [true, false] {
         let mut session = TestSession::live(budget.clone());
         sender(&session).is_down.set(true);
@@ -226,7 +226,7 @@ fn without_a_connection_a_match_waits_and_nothing_is_spent() {
 #[test]
 fn an_order_of_which_no_byte_was_sent_is_tried_again_on_another_connection() {
     for keyed_by in [KeyedBy::Id, KeyedBy::IdAndPrice] {
-        let mut session = TestSession::live(plenty());
+        let mut session = TestSession::live(ample_budget());
         session.engine.keyed_by = keyed_by;
         sender(&session).closed.set(2);
         session.consider(trade("a", REDLINE));
@@ -246,8 +246,8 @@ fn an_order_of_which_no_byte_was_sent_is_tried_again_on_another_connection() {
 
 #[test]
 fn a_match_during_the_check_at_the_start_is_ordered_after_it() {
-    let mut session = TestSession::live(plenty());
-    session.engine.ledger = Ledger::in_memory(plenty(), &[many()], true);
+    let mut session = TestSession::live(ample_budget());
+    session.engine.ledger = Ledger::in_memory(ample_budget(), &[many()], true);
     session.consider(trade("a", REDLINE));
     session.run_timers();
     assert_eq!((session.sent(), session.engine.stats().skipped_total()), (vec![], 0));
@@ -267,7 +267,7 @@ fn a_queued_match_passes_every_check_again() {
         }),
         ("total", |session| {
             let now = session.now().wall;
-            let budget = Budget { total: Amount::from_cents(1_015), ..plenty() };
+            let budget = Budget { total: Amount::from_cents(1_015), ..ample_budget() };
             session.engine.ledger = Ledger::in_memory(budget, &[many()], false);
             let other = OrderRequest {
                 id: TradeId::new("other").unwrap(),
@@ -290,7 +290,7 @@ fn a_queued_match_passes_every_check_again() {
         ("changed while held", |session| session.consider(priced("b", 90_000))),
     ];
     for (reason, change) in cases {
-        let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
+        let mut session = TestSession::live(Budget { max_in_flight: 1, ..ample_budget() });
         session.sync_clock();
         let expires_at = Some(UnixMs(2_002_000));
         session.consider(trade("a", REDLINE));
@@ -362,7 +362,7 @@ proptest! {
         steps in prop::collection::vec((0_u8..6, 1_i64..1_300, 0_u64..1_500), 0..120),
         max_in_flight in 1_u32..4,
     ) {
-        let mut session = TestSession::live(Budget { max_in_flight, ..plenty() });
+        let mut session = TestSession::live(Budget { max_in_flight, ..ample_budget() });
         session.sync_clock();
         let mut answered = 0;
         for (number, (step, cents, wait)) in steps.into_iter().enumerate() {
@@ -410,7 +410,7 @@ fn a_skipped_listing_that_returns_or_has_its_price_again_is_ordered_when_the_lim
     let per_hour = Some(Amount::from_cents(1_500));
     let repriced = |cents| Trade { event: TradeEvent::Repriced, ..at_price(cents) };
     for is_removed in [false, true] {
-        let mut session = TestSession::live(Budget { per_hour, ..plenty() });
+        let mut session = TestSession::live(Budget { per_hour, ..ample_budget() });
         session.engine.keyed_by = KeyedBy::IdAndPrice;
         session.consider(priced("other", 1_000));
         for _ in 0..2 {
@@ -444,7 +444,7 @@ fn a_new_price_during_an_order_is_ordered_once_the_order_was_certainly_not_bough
     let bought = Outcome::Bought { price: None, server_time: None };
     for (outcome, orders) in [(taken(), 2), (bought, 1)] {
         for new_price in [900, 1_010] {
-            let mut session = TestSession::live(plenty());
+            let mut session = TestSession::live(ample_budget());
             session.engine.keyed_by = KeyedBy::IdAndPrice;
             session.consider(at_price(1_000));
             session.consider(repriced(new_price));
@@ -463,7 +463,7 @@ fn a_new_price_during_an_order_is_ordered_once_the_order_was_certainly_not_bough
 
 #[test]
 fn a_new_price_is_ordered_once_the_user_has_settled_the_order_before() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.engine.keyed_by = KeyedBy::IdAndPrice;
     session.consider(at_price(1_000));
     let id = TradeId::new("a").unwrap();
@@ -488,7 +488,7 @@ fn a_new_price_is_ordered_once_the_user_has_settled_the_order_before() {
 
 #[test]
 fn a_new_price_during_an_order_of_unknown_outcome_is_skipped_in_the_end() {
-    let mut session = TestSession::live(plenty());
+    let mut session = TestSession::live(ample_budget());
     session.engine.keyed_by = KeyedBy::IdAndPrice;
     session.consider(at_price(1_000));
     session.consider(Trade { event: TradeEvent::Repriced, ..at_price(900) });
@@ -531,7 +531,7 @@ fn a_listing_that_waited_too_long_is_ordered_when_it_is_repeated() {
 
 #[test]
 fn a_listing_that_is_removed_while_queued_and_returns_is_ordered_once() {
-    let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
+    let mut session = TestSession::live(Budget { max_in_flight: 1, ..ample_budget() });
     session.engine.keyed_by = KeyedBy::IdAndPrice;
     session.consider(priced("other", 1_000));
     session.consider(at_price(1_000));
@@ -556,7 +556,7 @@ fn a_percent_rule_is_checked_again_for_a_queued_and_for_a_held_listing() {
     for is_held in [false, true] {
         for keeps_reference in [true, false] {
             let entry = WhitelistEntry { max_quantity: 1_000, ..percent_entry() };
-            let budget = Budget { max_in_flight: 1, ..plenty() };
+            let budget = Budget { max_in_flight: 1, ..ample_budget() };
             let executor = Executor::Live(FakeOrderSender::default());
             let mut session = TestSession::new(executor, budget, vec![entry]);
             session.sync_clock();
@@ -586,7 +586,7 @@ fn a_percent_rule_is_checked_again_for_a_queued_and_for_a_held_listing() {
 #[test]
 fn the_age_of_a_price_follows_a_correction_of_the_clock_backward_with_the_next_prices() {
     let executor = Executor::Live(FakeOrderSender::default());
-    let mut session = TestSession::new(executor, plenty(), vec![percent_entry()]);
+    let mut session = TestSession::new(executor, ample_budget(), vec![percent_entry()]);
     let (now, hours) = (session.now(), Duration::from_secs(5 * 3_600));
     let label = SourceLabel { name: "buff".into(), currency: PriceCurrency::Usd };
     let (start, ahead, behind) = (now.wall, now.wall.plus(hours), now.wall.minus(hours));
@@ -614,7 +614,7 @@ fn the_age_of_a_price_follows_a_correction_of_the_clock_backward_with_the_next_p
 #[tokio::test]
 async fn prices_and_their_ceilings_are_replaced_together() {
     let executor = Executor::Live(FakeOrderSender::default());
-    let session = TestSession::new(executor, plenty(), vec![percent_entry()]);
+    let session = TestSession::new(executor, ample_budget(), vec![percent_entry()]);
     let entries = [percent_entry()];
     let feed = WantedSender::new(Arc::new(WantedItems::of(&entries)));
     let mut wanted = feed.subscribe();

@@ -1,4 +1,4 @@
-//! Every row of the table, and hostile responses.
+//! Every row of the outcome table of the parent module, and hostile responses.
 
 use std::time::Duration;
 
@@ -34,12 +34,12 @@ fn classify(status: u16, body: &str) -> Outcome {
 }
 
 #[track_caller]
-fn unknown(status: u16, body: &str, expected: Unknown) {
+fn assert_unknown(status: u16, body: &str, expected: Unknown) {
     assert_eq!(classify(status, body), Outcome::Unknown(expected), "{status} {body}");
 }
 
 #[track_caller]
-fn rejected(status: u16, body: &str, expected: RejectReason) {
+fn assert_rejected(status: u16, body: &str, expected: RejectReason) {
     assert_eq!(classify(status, body), Outcome::Rejected(expected), "{status} {body}");
 }
 
@@ -113,12 +113,12 @@ fn a_success_that_does_not_name_this_order_is_unknown() {
         success().replace(own_id.as_str(), "another"),
         success().replace(r#""skins":["#, r#""skins":[],"x":["#),
     ] {
-        unknown(200, &body, Unknown::Foreign);
-        unknown(201, &body, Unknown::Foreign);
+        assert_unknown(200, &body, Unknown::Foreign);
+        assert_unknown(201, &body, Unknown::Foreign);
     }
-    unknown(200, r#"{"error":"skins_unavailable"}"#, Unknown::UnknownError);
+    assert_unknown(200, r#"{"error":"skins_unavailable"}"#, Unknown::UnknownError);
     for body in ["", "not json", "[]", "null", "<html></html>", &success()[..200]] {
-        unknown(200, body, Unknown::Unreadable);
+        assert_unknown(200, body, Unknown::Unreadable);
     }
 }
 
@@ -152,7 +152,7 @@ fn every_documented_rejection_has_its_outcome() {
         assert_eq!(found, (expected, Attribution::Unnamed), "{status} {code}");
         assert_eq!(error_message(&response(status, &[], &body)).as_deref(), Some(code));
         for status in [404, 408, 409, 500, 502, 503] {
-            unknown(status, &body, Unknown::Status { status });
+            assert_unknown(status, &body, Unknown::Status { status });
         }
     }
 }
@@ -177,8 +177,8 @@ fn a_rejection_that_contains_the_listing_does_not_name_its_order() {
 
 #[test]
 fn a_rejection_that_cannot_be_read_is_unknown() {
-    unknown(400, r#"{"error":7}"#, Unknown::UnknownError);
-    unknown(400, r#"{"message":"The given data was invalid."}"#, Unknown::UnknownError);
+    assert_unknown(400, r#"{"error":7}"#, Unknown::UnknownError);
+    assert_unknown(400, r#"{"message":"The given data was invalid."}"#, Unknown::UnknownError);
     for status in [400, 422] {
         for body in [
             "",
@@ -188,7 +188,7 @@ fn a_rejection_that_cannot_be_read_is_unknown() {
             r#"{"error":"skins_unavailable","error":"x"}"#,
             r#"{"error":"skins_unavailable","data":{"purchase_id":1}}"#,
         ] {
-            unknown(status, body, Unknown::Status { status });
+            assert_unknown(status, body, Unknown::Status { status });
         }
     }
 }
@@ -197,7 +197,7 @@ fn a_rejection_that_cannot_be_read_is_unknown() {
 fn http_401_403_and_429_are_rejections_only_without_data() {
     for status in [401, 403] {
         for body in ["", "{}", r#"{"message":"Unauthenticated."}"#, r#"{"data":null}"#] {
-            rejected(status, body, RejectReason::KeyRejected { status });
+            assert_rejected(status, body, RejectReason::KeyRejected { status });
         }
     }
     let blocked = order_outcome(&ours(), &response(403, &[], "{}"));
@@ -206,11 +206,11 @@ fn http_401_403_and_429_are_rejections_only_without_data() {
     let retry_after = Some(Duration::from_secs(7));
     let limited = Outcome::Rejected(RejectReason::RateLimited { retry_after });
     assert_eq!(order_outcome(&ours(), &wait), (limited, Attribution::Blocked));
-    rejected(429, "<html>", RejectReason::RateLimited { retry_after: None });
+    assert_rejected(429, "<html>", RejectReason::RateLimited { retry_after: None });
     for status in [401, 403, 429] {
-        unknown(status, &success(), Unknown::Status { status });
+        assert_unknown(status, &success(), Unknown::Status { status });
         let repeated = success().replacen(r#"{"data""#, r#"{"data":null,"data""#, 1);
-        unknown(status, &repeated, Unknown::Status { status });
+        assert_unknown(status, &repeated, Unknown::Status { status });
     }
 }
 
@@ -218,7 +218,7 @@ fn http_401_403_and_429_are_rejections_only_without_data() {
 fn every_other_status_is_unknown() {
     for status in [100, 204, 301, 302, 404, 408, 409, 410, 418, 425, 500, 502, 503, 504, 599] {
         for body in ["", "{}", "<html>", &*success()] {
-            unknown(status, body, Unknown::Status { status });
+            assert_unknown(status, body, Unknown::Status { status });
         }
     }
 }
@@ -242,7 +242,7 @@ fn a_web_page_is_never_a_purchase() {
             (None, _) => assert!(!matches!(outcome, Outcome::Bought { .. }), "{status}"),
         }
     }
-    unknown(200, " <!DOCTYPE html>", Unknown::Unreadable);
+    assert_unknown(200, " <!DOCTYPE html>", Unknown::Unreadable);
     let as_html = response(200, &[("Content-Type", "text/html")], &success());
     assert_eq!(outcome_of(&as_html), Outcome::Unknown(Unknown::Unreadable));
 }
