@@ -118,7 +118,7 @@ struct Request {
 impl Request {
     fn new(env: &Environment) -> Self {
         if env.market != MarketName::Csgoroll {
-            return Self::of_lot(env);
+            return Self::of_listing(env);
         }
         let (before_id, after_id) = (operations::ORDER_BEFORE_ID, operations::ORDER_AFTER_ID);
         let length = before_id.len() + "VHJhZGU6NTAwMDAwMDAw".len() + after_id.len();
@@ -137,7 +137,7 @@ impl Request {
     }
 
     /// Creates the order of a market other than CSGORoll.
-    fn of_lot(env: &Environment) -> Self {
+    fn of_listing(env: &Environment) -> Self {
         let id = wire::first_number(env.market).to_string();
         let (before, after, id_mark) = if env.market == MarketName::Waxpeer {
             let before = "GET /v1/buy-one-p2p?item_id=".to_owned();

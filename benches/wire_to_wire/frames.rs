@@ -102,7 +102,7 @@ impl Frames {
         let wanted: Vec<bool> = (0..listings).map(is_wanted).collect();
         if self.market != MarketName::Csgoroll {
             assert_eq!(per_message, 1, "no batches on this market");
-            return wanted.into_iter().map(|is_wanted| self.lot(is_wanted)).collect();
+            return wanted.into_iter().map(|is_wanted| self.frame(is_wanted)).collect();
         }
         let mut session = ProtocolSession::new(false);
         session.receive(r#"{"type":"connection_init"}"#);
@@ -122,8 +122,8 @@ impl Frames {
         Frame { bytes: frame(message.text().unwrap()), wanted: ids }
     }
 
-    /// Returns a listing of a market other than CSGORoll.
-    fn lot(&mut self, is_wanted: bool) -> Frame {
+    /// Returns the frame of a listing of a market other than CSGORoll.
+    fn frame(&mut self, is_wanted: bool) -> Frame {
         let id = self.next;
         self.next += 1;
         let index = usize::try_from(id).unwrap() % self.ordinary.len();

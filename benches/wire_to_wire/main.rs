@@ -128,12 +128,12 @@ fn main() {
     if args.cases.is_empty() {
         args.cases = match args.market {
             MarketName::Csgoroll => Case::value_variants().to_vec(),
-            MarketName::LisSkins | MarketName::Waxpeer => LOT_CASES.to_vec(),
+            MarketName::LisSkins | MarketName::Waxpeer => REPRICING_CASES.to_vec(),
         };
     }
-    let is_lot = args.market != MarketName::Csgoroll;
+    let is_listing = args.market != MarketName::Csgoroll;
     assert!(
-        !is_lot || args.cases.iter().all(|case| LOT_CASES.contains(case)),
+        !is_listing || args.cases.iter().all(|case| REPRICING_CASES.contains(case)),
         "this market has no such case"
     );
     let (_log, lines) = log::spawn(Sink).unwrap();
@@ -153,7 +153,7 @@ fn main() {
 }
 
 /// Cases of markets other than CSGORoll.
-const LOT_CASES: [Case; 3] = [Case::Quiet, Case::Burst, Case::BurstBackToBack];
+const REPRICING_CASES: [Case; 3] = [Case::Quiet, Case::Burst, Case::BurstBackToBack];
 
 fn market(text: &str) -> Result<MarketName, String> {
     let all = [MarketName::Csgoroll, MarketName::LisSkins, MarketName::Waxpeer];

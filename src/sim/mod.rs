@@ -36,6 +36,6 @@ pub use self::{
     history::{MarketHistory, OrderDecision},
     lis_skins::LisSkinsSim,
     server::{ServerStats, SimServerError},
-    settings::{Delivery, LotSettings, Rate, Rivals, SimSettings},
+    settings::{Delivery, Rate, RepricingSettings, Rivals, SimSettings},
     waxpeer::WaxpeerSim,
 };

@@ -48,12 +48,12 @@ pub struct SimSettings {
     /// Interval of the feed's protocol-level pings.
     pub ping_every: Duration,
     /// Settings of markets that change prices under one id and know the buyer's own order ids.
-    pub lots: LotSettings,
+    pub repricing: RepricingSettings,
 }
 
 /// Settings of a market that changes prices under one id and knows the buyer's own order ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LotSettings {
+pub struct RepricingSettings {
     /// Average number of price changes for each listing.
     pub price_changes: u32,
     /// Listings per thousand that are locked for some days.
@@ -196,7 +196,7 @@ impl Default for Delivery {
     }
 }
 
-impl Default for LotSettings {
+impl Default for RepricingSettings {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Self {
@@ -237,7 +237,7 @@ impl Default for SimSettings {
             clock_ahead_ms: 0,
             http_idle: Duration::from_secs(75),
             ping_every: Duration::from_secs(12),
-            lots: LotSettings::default(),
+            repricing: RepricingSettings::default(),
         }
     }
 }

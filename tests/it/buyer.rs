@@ -12,7 +12,7 @@ mod harness;
 pub(crate) mod market;
 mod script;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -165,7 +165,8 @@ async fn a_retry_after_date_is_relative_to_date_or_to_the_local_clock() {
     let date = "Date: Sun, 01 Mar 2026 10:00:00 GMT\r\n";
     let until = "Retry-After: Sun, 01 Mar 2026 10:01:30 GMT\r\n";
     assert_eq!(wait(format!("{until}{date}")).await, 90);
-    let until = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(1_000));
+    let now = Duration::from_millis(u64::try_from(sniper::clock::wall().0).unwrap());
+    let until = httpdate::fmt_http_date(UNIX_EPOCH + now + Duration::from_secs(1_000));
     let local = wait(format!("Retry-After: {until}\r\n")).await;
     assert!((900..=1_000).contains(&local), "{local}");
 }

@@ -47,13 +47,13 @@ fn entry(item: &str, dollars: i64) -> WhitelistEntry {
     }
 }
 
-/// Answers with one lot, which is older than any gap, or none.
-fn lots(id: Option<u64>) -> Reaction {
-    let lot = |id| {
+/// Answers with one listing, which is older than any gap, or none.
+fn listings(id: Option<u64>) -> Reaction {
+    let listing = |id| {
         json!({"id": id, "name": "AK-47 | Redline (Field-Tested)", "price": 99.5, "unlock_at": null,
             "created_at": "2020-03-01T10:00:00.000000Z"})
     };
-    let data: Vec<_> = id.map(lot).into_iter().collect();
+    let data: Vec<_> = id.map(listing).into_iter().collect();
     let body = json!({"data": data, "meta": {"next_cursor": null}}).to_string();
     Reaction::Answer(answer(200, "", &body))
 }
@@ -73,8 +73,8 @@ async fn the_price_cut_of_an_older_listing_is_found_for_a_bounded_number_of_item
     let cuts = AtomicUsize::new(0);
     let market = Market::plain(move |request| {
         let is_dearest = request.head.contains("price_to=100.00");
-        // The second search shows another lot and ends the test.
-        lots(is_dearest.then(|| u64::try_from(cuts.fetch_add(1, Ordering::Relaxed)).unwrap()))
+        // The second search shows another listing and ends the test.
+        listings(is_dearest.then(|| u64::try_from(cuts.fetch_add(1, Ordering::Relaxed)).unwrap()))
     })
     .await;
     let endpoints = Endpoints::new(&server.address, &market.endpoints.http.to_string()).unwrap();

@@ -322,27 +322,31 @@ fn these_checks_find_what_they_look_for() {
         let source = source(text);
         upward(&["base", "low", "high"], &source.path, &code(&source)).len()
     };
-    assert_eq!(found("use crate::base::Thing;\n"), 0);
-    assert_eq!(found("use crate::high::Thing;\n"), 1);
-    assert_eq!(found("use crate::{\n    base::{A, B},\n    high::C,\n};\n"), 1);
-    assert_eq!(found("fn f() { crate::high::g() }\n"), 1);
-    assert_eq!(found("use super::super::high::Thing;\n"), 1);
-    assert_eq!(found("use super::high::Thing;\n"), 0);
-    assert_eq!(found("use super::{Near, super::high::Thing};\n"), 1);
-    assert_eq!(found("use super::{\n    Near,\n    super::{base::A, high::{B, C}},\n};\n"), 1);
-    assert_eq!(found("use super::{Near, high::Thing, super::base::A};\n"), 0);
     let inline = "pub(crate) mod inline {\n    fn f() {\n        super::CLIMB\n    }\n}\n";
-    assert_eq!(found(&inline.replace("CLIMB", "super::super::high::g()")), 1);
-    assert_eq!(found(&inline.replace("CLIMB", "super::high::g()")), 0);
-    assert_eq!(found(&inline.replace("super::CLIMB", "crate::high::g()")), 1);
-    let after = format!("{inline}use super::super::high::Thing;\n");
-    assert_eq!(found(&after), 1);
-    assert_eq!(found("// crate::high\n#[cfg(test)]\nmod tests {\n    use crate::high::T;\n}\n"), 0);
-    assert_eq!(found("#[cfg(test)]\nuse crate::high::T;\nfn f() { crate::high::g() }\n"), 1);
+    let inline = |path| inline.replace("super::CLIMB", path);
     let braces =
         "#[cfg(test)]\nmod tests {\n    const A: &str = \"}}}\";\n    use crate::high::T;\n}\n";
-    assert_eq!(found(braces), 0);
-    assert_eq!(found(&format!("{braces}use crate::high::T;\n")), 1);
+    for (code, count) in [
+        ("use crate::base::Thing;\n", 0),
+        ("use crate::high::Thing;\n", 1),
+        ("use crate::{\n    base::{A, B},\n    high::C,\n};\n", 1),
+        ("fn f() { crate::high::g() }\n", 1),
+        ("use super::super::high::Thing;\n", 1),
+        ("use super::high::Thing;\n", 0),
+        ("use super::{Near, super::high::Thing};\n", 1),
+        ("use super::{\n    Near,\n    super::{base::A, high::{B, C}},\n};\n", 1),
+        ("use super::{Near, high::Thing, super::base::A};\n", 0),
+        (&inline("super::super::super::high::g()"), 1),
+        (&inline("super::super::high::g()"), 0),
+        (&inline("crate::high::g()"), 1),
+        (&(inline("g()") + "use super::super::high::Thing;\n"), 1),
+        ("// crate::high\n#[cfg(test)]\nmod tests {\n    use crate::high::T;\n}\n", 0),
+        ("#[cfg(test)]\nuse crate::high::T;\nfn f() { crate::high::g() }\n", 1),
+        (braces, 0),
+        (&format!("{braces}use crate::high::T;\n"), 1),
+    ] {
+        assert_eq!(found(code), count, "{code}");
+    }
     let shared = |code: &str| shared_wire_code("src/sim/csgoroll/feed.rs", code).len();
     assert_eq!(shared("use crate::{config::Generation, domain::money::Amount};\n"), 0);
     assert_eq!(shared("use crate::markets::csgoroll::operations::JOIN;\n"), 1);

@@ -92,7 +92,7 @@ const FAULTS: [&str; 39] = [
 /// Faults on markets with own order ids, most of which leave an order unknown. A look-up that
 /// leaves out a purchase for longer than the market's own delay cannot be told from a true one
 /// there.
-const LOT_FAULTS: [&str; 29] = [
+const REPRICING_FAULTS: [&str; 29] = [
     "doubled:3%",
     "late-rejection:8%",
     "cut-before-commit:5%",
@@ -253,7 +253,7 @@ impl fmt::Display for KillStats {
 
 /// Runs consecutive rigs in one thread, each with its own seed, market, ledger and limits.
 fn kill(market: Market, seeds: impl Iterator<Item = u64>, kills: u32, is_long: bool) -> KillStats {
-    let texts: &[&str] = if market == Market::Csgoroll { &FAULTS } else { &LOT_FAULTS };
+    let texts: &[&str] = if market == Market::Csgoroll { &FAULTS } else { &REPRICING_FAULTS };
     let mut stats = KillStats::default();
     for seed in seeds {
         let mut rng = random::stream(seed, 90);

@@ -15,12 +15,12 @@ use crate::{
         model::{FeedOutput, MarketModel as _},
         random::Rng,
         repricing::{
-            lot::Lot,
+            listing::SimListing,
             names,
-            purchase::{BuyRejection, LotOrder, Purchase, PurchaseStage, ReturnReason},
+            purchase::{BuyRejection, Purchase, PurchaseStage, ReturnReason, SimOrder},
             server::{
-                AccountKeys, FeedOpening, LotRead, LotRequest, LotRoute, LotState, ServerAnswer,
-                TRADE_PARTNER, TRADE_TOKEN, WireFormat,
+                AccountKeys, FeedOpening, ServerAnswer, SimRead, SimRequest, SimRoute,
+                TRADE_PARTNER, TRADE_TOKEN, WireFormat, WireState,
             },
         },
     },
@@ -28,7 +28,7 @@ use crate::{
 
 /// Maximum number of ids in a look-up.
 const LOOK_UP_MAX: usize = 200;
-/// Maximum number of lots of a page of the search.
+/// Maximum number of listings of a page of the search.
 const SEARCH_PAGE_MAX: usize = 200;
 /// Number of purchases of a page of the history.
 const HISTORY_PAGE: usize = 50;
@@ -61,7 +61,7 @@ impl WireFormat for LisSkinsWire {
         ]
     }
 
-    fn is_authorized(account: &AccountKeys, request: &LotRequest<'_>) -> bool {
+    fn is_authorized(account: &AccountKeys, request: &SimRequest<'_>) -> bool {
         let key = request.authorization.and_then(|value| value.strip_prefix("Bearer "));
         key == Some(&*account.key)
     }
@@ -70,24 +70,24 @@ impl WireFormat for LisSkinsWire {
         ServerAnswer::new(401, r#"{"message":"Unauthenticated."}"#)
     }
 
-    fn route(request: &LotRequest<'_>) -> Option<LotRoute> {
+    fn route(request: &SimRequest<'_>) -> Option<SimRoute> {
         Some(match (request.method, request.path) {
-            ("POST", "/v1/market/buy") => LotRoute::Order,
+            ("POST", "/v1/market/buy") => SimRoute::Order,
             ("GET", "/v1/user/balance") => {
-                LotRoute::Read(&[FaultChannel::Reads, FaultChannel::Account])
+                SimRoute::Read(&[FaultChannel::Reads, FaultChannel::Account])
             }
             ("GET", "/v1/market/info" | "/v1/market/history") => {
-                LotRoute::Read(&[FaultChannel::Reads, FaultChannel::Purchases])
+                SimRoute::Read(&[FaultChannel::Reads, FaultChannel::Purchases])
             }
             (
                 "GET",
                 "/v1/user/get-ws-token" | "/v1/market/search" | "/v1/market/check-availability",
-            ) => LotRoute::Read(&[FaultChannel::Reads]),
+            ) => SimRoute::Read(&[FaultChannel::Reads]),
             _ => return None,
         })
     }
 
-    fn parse_order(request: &LotRequest<'_>) -> Result<LotOrder, ServerAnswer> {
+    fn parse_order(request: &SimRequest<'_>) -> Result<SimOrder, ServerAnswer> {
         let body: Value = serde_json::from_slice(request.body).unwrap_or(Value::Null);
         let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
         let invalid = |code: &str| Err(error(422, code));
@@ -116,7 +116,7 @@ impl WireFormat for LisSkinsWire {
             return Err(error(400, "invalid_trade_url"));
         }
         let (own_id, partner) = (Arc::from(own_id), Arc::from(partner));
-        Ok(LotOrder { id: Some(*id), limit, own_id, partner })
+        Ok(SimOrder { id: Some(*id), limit, own_id, partner })
     }
 
     fn sold(purchase: &Purchase, price: Amount, kind: Option<FaultKind>) -> ServerAnswer {
@@ -131,7 +131,7 @@ impl WireFormat for LisSkinsWire {
             (Some(FaultKind::Empty), Some(skins)) => skins.clear(),
             (Some(FaultKind::Foreign), Some(skins)) => {
                 if let Some(id) = skins.first_mut().and_then(|skin| skin.get_mut("id")) {
-                    *id = purchase.lot.id.saturating_add(1).into();
+                    *id = purchase.listing.id.saturating_add(1).into();
                 }
             }
             _ => {}
@@ -141,7 +141,7 @@ impl WireFormat for LisSkinsWire {
         ServerAnswer::new(status, json!({"data": data}))
     }
 
-    fn rejected(order: &LotOrder, rejection: BuyRejection, _rng: &mut Rng) -> ServerAnswer {
+    fn rejected(order: &SimOrder, rejection: BuyRejection, _rng: &mut Rng) -> ServerAnswer {
         let code = match rejection {
             BuyRejection::Unavailable => {
                 let ids: Vec<u64> = order.id.into_iter().collect();
@@ -183,7 +183,7 @@ impl WireFormat for LisSkinsWire {
         error(400, code)
     }
 
-    fn read(state: &mut LotState<Self>, request: &LotRequest<'_>, read: LotRead) -> ServerAnswer {
+    fn read(state: &mut WireState<Self>, request: &SimRequest<'_>, read: SimRead) -> ServerAnswer {
         let data = match request.path {
             "/v1/user/balance" => {
                 let balance = dollars(state.market.read_balance(read.now, read.fault));
@@ -202,7 +202,7 @@ impl WireFormat for LisSkinsWire {
             }
             "/v1/user/get-ws-token" => {
                 let AccountKeys { seed, user_id, .. } = &state.site.account;
-                let valid_for = state.market.lots.token_valid_for;
+                let valid_for = state.market.repricing.token_valid_for;
                 let expires_at = state.market.clock(read.now).plus(valid_for);
                 json!({"token": token::issue(*seed, user_id, expires_at)})
             }
@@ -233,7 +233,7 @@ fn purchase_json(purchase: &Purchase) -> Value {
     let time = |time: UnixMs| time.to_string();
     let sent_at = has_offer.then(|| time(purchase.created_at));
     let skin = json!({
-        "id": purchase.lot.id,
+        "id": purchase.listing.id,
         "name": names::split(&purchase.market_name).without_phase,
         "price": dollars(purchase.price),
         "status": status,
@@ -261,7 +261,7 @@ fn purchases_json(purchases: &[Option<Purchase>]) -> Vec<Value> {
 }
 
 /// Answers a look-up by own ids or by purchase ids. Unknown ids are absent.
-fn info(state: &LotState<LisSkinsWire>, request: &LotRequest<'_>, read: LotRead) -> ServerAnswer {
+fn info(state: &WireState<LisSkinsWire>, request: &SimRequest<'_>, read: SimRead) -> ServerAnswer {
     let own_ids: BTreeSet<&str> = request.query.all("custom_ids[]").collect();
     let numbers: BTreeSet<u64> =
         request.query.all("purchase_ids[]").filter_map(|id| id.parse().ok()).collect();
@@ -276,9 +276,9 @@ fn info(state: &LotState<LisSkinsWire>, request: &LotRequest<'_>, read: LotRead)
 }
 
 fn history(
-    state: &LotState<LisSkinsWire>,
-    request: &LotRequest<'_>,
-    read: LotRead,
+    state: &WireState<LisSkinsWire>,
+    request: &SimRequest<'_>,
+    read: SimRead,
 ) -> ServerAnswer {
     let number = |key| request.query.get(key).and_then(|value| value.parse::<i64>().ok());
     let seconds = |time: UnixMs| time.0.div_euclid(1_000);
@@ -302,13 +302,13 @@ fn history(
     ServerAnswer::new(200, json!({"data": data, "meta": meta}))
 }
 
-fn availability(state: &LotState<LisSkinsWire>, request: &LotRequest<'_>) -> Value {
+fn availability(state: &WireState<LisSkinsWire>, request: &SimRequest<'_>) -> Value {
     let ids = request.query.all("ids[]").filter_map(|id| id.parse::<u64>().ok());
     let (mut available, mut unavailable) = (serde_json::Map::new(), Vec::new());
     for id in ids.take(LOOK_UP_MAX) {
-        match state.market.lot(id) {
-            Some(lot) => {
-                available.insert(id.to_string(), dollars(lot.price));
+        match state.market.listing(id) {
+            Some(listing) => {
+                available.insert(id.to_string(), dollars(listing.price));
             }
             None => unavailable.push(id),
         }
@@ -318,29 +318,33 @@ fn availability(state: &LotState<LisSkinsWire>, request: &LotRequest<'_>) -> Val
     json!({"available_skins": available, "unavailable_skin_ids": unavailable})
 }
 
-/// Answers a search, which is behind by some time. The cursor is the number of lots before it.
-fn search(state: &LotState<LisSkinsWire>, request: &LotRequest<'_>, now: Duration) -> ServerAnswer {
+/// Answers a search, which is behind by some time. The cursor is the number of listings before it.
+fn search(
+    state: &WireState<LisSkinsWire>,
+    request: &SimRequest<'_>,
+    now: Duration,
+) -> ServerAnswer {
     let query = &request.query;
     let amount = |key| query.get(key).and_then(|text| Amount::parse(text, Decimals::Two).ok());
     let (from, to) = (amount("price_from"), amount("price_to"));
     let names: BTreeSet<&str> = query.all("names[]").collect();
-    let until = state.market.clock(now).minus(state.market.lots.search_behind);
-    let name_of = |lot: &Lot| names::split(&lot.item.market_name).without_phase;
-    let fits = |lot: &&Lot| {
-        lot.created_at <= until
-            && from.is_none_or(|from| from <= lot.price)
-            && to.is_none_or(|to| lot.price <= to)
-            && (query.get("only_unlocked") != Some("1") || lot.unlock_at.is_none())
-            && (names.is_empty() || names.contains(&*name_of(lot)))
+    let until = state.market.clock(now).minus(state.market.repricing.search_behind);
+    let name_of = |listing: &SimListing| names::split(&listing.item.market_name).without_phase;
+    let fits = |listing: &&SimListing| {
+        listing.created_at <= until
+            && from.is_none_or(|from| from <= listing.price)
+            && to.is_none_or(|to| listing.price <= to)
+            && (query.get("only_unlocked") != Some("1") || listing.unlock_at.is_none())
+            && (names.is_empty() || names.contains(&*name_of(listing)))
     };
     if query.get("game").is_some_and(|game| game != "csgo") {
         return ServerAnswer::new(200, json!({"data": [], "meta": {"next_cursor": null}}));
     }
-    let mut found: Vec<&Lot> = state.market.open().filter(fits).collect();
+    let mut found: Vec<&SimListing> = state.market.open().filter(fits).collect();
     match query.get("sort_by") {
         Some("oldest") => {}
-        Some("lowest_price") => found.sort_by_key(|lot| lot.price),
-        Some("highest_price") => found.sort_by_key(|lot| std::cmp::Reverse(lot.price)),
+        Some("lowest_price") => found.sort_by_key(|listing| listing.price),
+        Some("highest_price") => found.sort_by_key(|listing| std::cmp::Reverse(listing.price)),
         _ => found.reverse(),
     }
     let number = |key| query.get(key).and_then(|text| text.parse::<usize>().ok());
@@ -348,7 +352,7 @@ fn search(state: &LotState<LisSkinsWire>, request: &LotRequest<'_>, now: Duratio
     let first = number("cursor").unwrap_or(0).min(found.len());
     let last = first.saturating_add(per_page).min(found.len());
     let page = found.get(first..last).unwrap_or_default();
-    let data: Vec<Value> = page.iter().map(|lot| feed::skin_json(lot)).collect();
+    let data: Vec<Value> = page.iter().map(|listing| feed::skin_json(listing)).collect();
     let next = (last < found.len()).then(|| last.to_string());
     let meta = json!({"next_cursor": next, "per_page": per_page});
     ServerAnswer::new(200, json!({"data": data, "meta": meta}))

@@ -22,7 +22,7 @@ use crate::{
         model::{FeedOutput, FeedSession},
         random::{Rng, RngExt as _},
         repricing::{
-            lot::{ForeignLot, Lot, LotEvent},
+            listing::{ForeignLot, SimEvent, SimListing},
             names,
             purchase::Purchase,
             server::FeedOpening,
@@ -30,8 +30,8 @@ use crate::{
     },
 };
 
-/// Channel of all lots.
-const LOTS: &str = "public:obtained-skins";
+/// Channel of all listings.
+const LISTINGS: &str = "public:obtained-skins";
 /// Prefix of the channel of a user's purchases.
 const PURCHASES: &str = "private:purchase-skins#";
 /// Maximum time until the client sends `connect`.
@@ -66,14 +66,14 @@ pub struct CentrifugoSession {
 impl CentrifugoSession {
     /// Opens the connection after the upgrade. Returns `None` if the request is not acceptable.
     pub(super) fn open(opening: FeedOpening<'_>, now: Duration) -> Option<(Self, Vec<FeedOutput>)> {
-        let lots = opening.settings.lots;
+        let repricing = opening.settings.repricing;
         let session = Self {
             seed: opening.account.seed,
             user_id: opening.account.user_id.clone(),
             opened_at: opening.opened_at,
             // The interval is announced in whole seconds.
             ping_every: Duration::from_secs(opening.settings.ping_every.as_secs().max(1)),
-            pong_timeout: lots.pong_timeout,
+            pong_timeout: repricing.pong_timeout,
             rng: opening.rng,
             connect_by: Some(now.saturating_add(CONNECT_TIME_MAX)),
             next_ping: now,
@@ -87,7 +87,7 @@ impl CentrifugoSession {
 }
 
 impl FeedSession for CentrifugoSession {
-    type Event = LotEvent;
+    type Event = SimEvent;
     const BINARY: (u16, &'static str) = (1_003, "text expected");
     const TOO_SLOW: (u16, &'static str) = (1_013, "too far behind");
 
@@ -116,17 +116,21 @@ impl FeedSession for CentrifugoSession {
         outputs
     }
 
-    fn send_events(&mut self, events: &[Arc<LotEvent>]) -> Vec<FeedOutput> {
+    fn send_events(&mut self, events: &[Arc<SimEvent>]) -> Vec<FeedOutput> {
         let mut objects: VecDeque<String> = VecDeque::new();
         let own = format!("{PURCHASES}{}", self.user_id);
         for event in events {
             let (channel, data) = match &**event {
-                LotEvent::Added(lot) => (LOTS, lot_json(lot, "obtained_skin_added")),
-                LotEvent::Repriced(lot) => (LOTS, lot_json(lot, "obtained_skin_price_changed")),
-                LotEvent::Foreign(lot) => (LOTS, foreign_json(lot)),
-                LotEvent::Removed(lot) => (LOTS, self.removed_json(lot)),
-                LotEvent::Purchase(purchase) => (&*own, purchase_json(purchase)),
-                LotEvent::Balance(_) => continue,
+                SimEvent::Added(listing) => {
+                    (LISTINGS, listing_json(listing, "obtained_skin_added"))
+                }
+                SimEvent::Repriced(listing) => {
+                    (LISTINGS, listing_json(listing, "obtained_skin_price_changed"))
+                }
+                SimEvent::Foreign(listing) => (LISTINGS, foreign_json(listing)),
+                SimEvent::Removed(listing) => (LISTINGS, self.removed_json(listing)),
+                SimEvent::Purchase(purchase) => (&*own, purchase_json(purchase)),
+                SimEvent::Balance(_) => continue,
             };
             let Some(offset) = self.channels.get_mut(channel) else { continue };
             *offset = offset.saturating_add(1);
@@ -277,7 +281,7 @@ impl CentrifugoSession {
         if channel.starts_with(PURCHASES) && channel != own {
             return error(id, 103, "permission denied");
         }
-        if channel != LOTS && channel != own {
+        if channel != LISTINGS && channel != own {
             return error(id, 102, "unknown channel");
         }
         if self.channels.contains_key(channel) {
@@ -287,7 +291,7 @@ impl CentrifugoSession {
             return error(id, 106, "limit exceeded");
         }
         self.channels.insert(channel.to_owned(), 0);
-        let history = if channel == LOTS {
+        let history = if channel == LISTINGS {
             json!({"recoverable": true, "epoch": "practice", "offset": 0})
         } else {
             json!({})
@@ -297,12 +301,12 @@ impl CentrifugoSession {
 
     /// Returns the event of a deletion, which sometimes contains only the id, the name and the
     /// event.
-    fn removed_json(&mut self, lot: &Lot) -> Value {
+    fn removed_json(&mut self, listing: &SimListing) -> Value {
         if self.rng.chance_permille(500) {
-            return lot_json(lot, "obtained_skin_deleted");
+            return listing_json(listing, "obtained_skin_deleted");
         }
-        let name = names::split(&lot.item.market_name).without_phase;
-        json!({"id": lot.id, "name": name, "event": "obtained_skin_deleted"})
+        let name = names::split(&listing.item.market_name).without_phase;
+        json!({"id": listing.id, "name": name, "event": "obtained_skin_deleted"})
     }
 }
 
@@ -324,20 +328,21 @@ fn microseconds(time: UnixMs) -> String {
     text.strip_suffix('Z').map_or_else(|| text.clone(), |text| format!("{text}000Z"))
 }
 
-/// Returns the fields of a lot, as the feed and the search contain them.
-pub(super) fn skin_json(lot: &Lot) -> Value {
-    let name = names::split(&lot.item.market_name);
-    let stickers: Vec<Value> = lot.item.stickers.iter().zip(0_u32..).map(sticker_json).collect();
-    let float = lot.item.float.as_ref().map(|float| &*float.text);
-    let seed = u32::try_from(lot.id % 1_000).unwrap_or(0);
+/// Returns the fields of a listing, as the feed and the search contain them.
+pub(super) fn skin_json(listing: &SimListing) -> Value {
+    let name = names::split(&listing.item.market_name);
+    let stickers: Vec<Value> =
+        listing.item.stickers.iter().zip(0_u32..).map(sticker_json).collect();
+    let float = listing.item.float.as_ref().map(|float| &*float.text);
+    let seed = u32::try_from(listing.id % 1_000).unwrap_or(0);
     json!({
-        "id": lot.id,
+        "id": listing.id,
         "name": name.without_phase,
-        "price": dollars(lot.price),
+        "price": dollars(listing.price),
         "name_tag": null,
         "stickers": stickers,
-        "unlock_at": lot.unlock_at.map(microseconds),
-        "created_at": microseconds(lot.created_at),
+        "unlock_at": listing.unlock_at.map(microseconds),
+        "created_at": microseconds(listing.created_at),
         "item_float": float,
         "item_class_id": "310776560",
         "item_asset_id": null,
@@ -356,36 +361,36 @@ fn sticker_json((sticker, slot): (&Sticker, u32)) -> Value {
     })
 }
 
-fn lot_json(lot: &Lot, event: &str) -> Value {
-    let mut json = skin_json(lot);
+fn listing_json(listing: &SimListing, event: &str) -> Value {
+    let mut json = skin_json(listing);
     if let Some(fields) = json.as_object_mut() {
         fields.insert("event".to_owned(), event.into());
         // Some events name the game.
-        if lot.id.is_multiple_of(3) {
+        if listing.id.is_multiple_of(3) {
             fields.insert("game_id".to_owned(), 1.into());
         }
     }
     json
 }
 
-/// Returns the event of a lot of another game, most of which name the game.
-fn foreign_json(lot: &ForeignLot) -> Value {
+/// Returns the event of a listing of another game, most of which name the game.
+fn foreign_json(listing: &ForeignLot) -> Value {
     let mut json = json!({
-        "id": lot.id,
-        "name": lot.name,
-        "price": dollars(lot.price),
+        "id": listing.id,
+        "name": listing.name,
+        "price": dollars(listing.price),
         "name_tag": null,
         "stickers": null,
         "unlock_at": null,
-        "created_at": microseconds(lot.created_at),
+        "created_at": microseconds(listing.created_at),
         "item_float": null,
         "item_class_id": "100",
         "item_paint_seed": null,
         "item_paint_index": null,
         "event": "obtained_skin_added",
     });
-    if let Some(fields) = json.as_object_mut().filter(|_| !lot.id.is_multiple_of(4)) {
-        fields.insert("game_id".to_owned(), lot.game.into());
+    if let Some(fields) = json.as_object_mut().filter(|_| !listing.id.is_multiple_of(4)) {
+        fields.insert("game_id".to_owned(), listing.game.into());
     }
     json
 }
@@ -394,7 +399,7 @@ fn purchase_json(purchase: &Purchase) -> Value {
     let (status, reason) = status(purchase);
     json!({
         "event": "purchase_skin_info_updated",
-        "id": purchase.lot.id,
+        "id": purchase.listing.id,
         "name": names::split(&purchase.market_name).without_phase,
         "price": dollars(purchase.price),
         "purchase_id": purchase.number,

@@ -8,7 +8,7 @@
 //! that a misreading on one side cannot be repeated on the other. `tests/it/structure.rs` checks
 //! that.
 //!
-//! An order buys one lot. Codes of Centrifugo and values that no document states are those that
+//! An order buys one listing. Codes of Centrifugo and values that no document states are those that
 //! Centrifugo itself uses.
 
 pub mod answers;
@@ -22,7 +22,7 @@ use super::{
     repricing::{
         self,
         purchase::{Purchase, PurchaseStage, ReturnReason},
-        server::LotServer,
+        server::RepricingServer,
     },
 };
 use crate::domain::money::Amount;
@@ -32,7 +32,7 @@ use crate::domain::money::Amount;
 pub struct LisSkinsWire;
 
 /// A running simulator of LIS-SKINS.
-pub type LisSkinsSim = LotServer<LisSkinsWire>;
+pub type LisSkinsSim = RepricingServer<LisSkinsWire>;
 
 /// The faults that only this re-pricing market can inject.
 const OWN_FAULTS: [FaultKind; 8] = [
@@ -61,7 +61,7 @@ fn dollars(amount: Amount) -> Value {
 
 /// Returns the status of a purchase and the reason of its return.
 fn status(purchase: &Purchase) -> (&'static str, Option<&'static str>) {
-    let (is_locked, is_odd) = (purchase.lot.unlock_at.is_some(), purchase.number % 2 == 1);
+    let (is_locked, is_odd) = (purchase.listing.unlock_at.is_some(), purchase.number % 2 == 1);
     match purchase.stage {
         PurchaseStage::Created => ("processing", None),
         PurchaseStage::Sent if is_locked && is_odd => ("wait_withdraw", None),

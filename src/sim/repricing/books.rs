@@ -17,8 +17,8 @@ pub struct Sale {
     pub own_id: Arc<str>,
     /// Partner number of the trade URL to which the item is sent.
     pub partner: Arc<str>,
-    /// Id of the lot.
-    pub lot: u64,
+    /// Id of the listing.
+    pub listing: u64,
     pub market_name: String,
     /// The price limit of the order.
     pub limit: Amount,
@@ -90,10 +90,11 @@ impl SalesBooks {
 impl fmt::Display for SalesBooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for sale in self.sales() {
-            let Sale { number, own_id, partner, lot, market_name, limit, price, stage, .. } = sale;
+            let Sale { number, own_id, partner, listing, market_name, limit, price, stage, .. } =
+                sale;
             write!(
                 f,
-                "sold {number}: {market_name} ({lot}) to {partner} for {price} of at most {limit}, own id {own_id}, {stage}"
+                "sold {number}: {market_name} ({listing}) to {partner} for {price} of at most {limit}, own id {own_id}, {stage}"
             )?;
             writeln!(f, "{}", if sale.refunded_at.is_some() { ", refunded" } else { "" })?;
         }

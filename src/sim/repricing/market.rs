@@ -2,13 +2,13 @@
 //! state machine. Pure: time is an argument (relative to the opening), randomness comes from the
 //! seed.
 //!
-//! In the history, each price of a lot is a listing of its own, so that an order for an earlier
+//! In the history, each price of a listing has a record of its own, so that an order for an earlier
 //! price belongs to that price.
 //!
 //! # Invariants
 //!
 //! 1. At most one purchase is booked under an own id, for any orders.
-//! 2. A lot is sold at most once, at its price at that moment, which is never above the limit.
+//! 2. A listing is sold at most once, at its price at that moment, which is never above the limit.
 //! 3. The balance is the initial balance minus the purchases plus the refunds, and never negative.
 
 use std::{
@@ -21,9 +21,9 @@ use std::{
 
 use super::{
     books::{Sale, SalesBooks},
-    lot::{ForeignLot, Lot, LotChange, LotEvent},
+    listing::{ForeignLot, SimChange, SimEvent, SimListing},
     price_changes::PriceChanges,
-    purchase::{BuyRejection, LotOrder, Purchase, PurchaseStage, ReturnReason},
+    purchase::{BuyRejection, Purchase, PurchaseStage, ReturnReason, SimOrder},
 };
 use crate::{
     domain::{
@@ -40,27 +40,27 @@ use crate::{
         },
         model::MarketModel,
         random::{self, Rng, RngExt as _},
-        settings::{Delivery, LotSettings, SimSettings},
+        settings::{Delivery, RepricingSettings, SimSettings},
         snapshots::AccountSnapshots,
     },
 };
 
-/// Maximum number of open lots; beyond it the oldest are removed.
+/// Maximum number of open listings; beyond it the oldest are removed.
 pub const OPEN_MAX: usize = 50_000;
 /// Maximum number of purchases of the account.
 pub const PURCHASES_MAX: usize = 100_000;
-/// Maximum number of changes per [`advance`](LotMarket::advance). Under overload the market falls
-/// behind its schedule, but still responds to requests and to a shutdown.
+/// Maximum number of changes per [`advance`](RepricingModel::advance). Under overload the market
+/// falls behind its schedule, but still responds to requests and to a shutdown.
 pub const STEPS_MAX: usize = 4_096;
-/// Maximum number of lots whose earlier prices are remembered.
+/// Maximum number of listings whose earlier prices are remembered.
 const PRICED_MAX: usize = 200_000;
-/// Maximum number of remembered prices of a lot.
+/// Maximum number of remembered prices of a listing.
 const PRICES_MAX: usize = 16;
 /// Maximum number of remembered own ids of rejected orders.
 const TRIED_MAX: usize = 100_000;
-/// Number of the newest purchases and open lots from which a false event chooses.
+/// Number of the newest purchases and open listings from which a false event chooses.
 const NEWEST: usize = 16;
-/// Number of open lots from which all price changes occur; with fewer, only a share of them.
+/// Number of open listings from which all price changes occur; with fewer, only a share of them.
 const OPEN_FOR_ALL_CHANGES: usize = 30;
 /// Price cuts per thousand price changes, as recorded.
 const CUT_PERMILLE: u32 = 620;
@@ -68,19 +68,19 @@ const CUT_PERMILLE: u32 = 620;
 const FALSE_PERMILLE: u32 = 500;
 /// Rejected orders per thousand whose own id the market remembers.
 const TRIED_PERMILLE: u32 = 500;
-/// Maximum time until a removed lot returns.
+/// Maximum time until a removed listing returns.
 const RELIST_MAX: Duration = Duration::from_secs(60);
-/// Minimum and maximum lock of a locked lot.
+/// Minimum and maximum lock of a locked listing.
 const LOCK: (Duration, Duration) =
     (Duration::from_secs(24 * 3_600), Duration::from_secs(7 * 24 * 3_600));
-/// Minimum price of a lot.
+/// Minimum price of a listing.
 const PRICE_MIN: Amount = Amount::from_cents(102);
-/// Minimum price of a lot in a practice run, whose whitelist may be about the cheapest items.
+/// Minimum price of a listing in a practice run, whose whitelist may be about the cheapest items.
 const PRACTICE_PRICE_MIN: Amount = Amount::from_cents(1);
 
 /// State of a simulated market.
 #[derive(Debug)]
-pub struct LotMarket {
+pub struct RepricingModel {
     opened_at: UnixMs,
     seed: u64,
     decimals: Decimals,
@@ -93,26 +93,26 @@ pub struct LotMarket {
     next_id: u64,
     next_number: u64,
     next_purchase: u64,
-    open: BTreeMap<u64, Lot>,
-    /// Removed lots that will return.
-    removed: BTreeMap<u64, Lot>,
-    /// The history's numbers of the prices of each lot, newest last.
+    open: BTreeMap<u64, SimListing>,
+    /// Removed listings that will return.
+    removed: BTreeMap<u64, SimListing>,
+    /// The history's numbers of the prices of each listing, newest last.
     priced: BTreeMap<u64, Vec<(u64, Amount)>>,
     purchases: BTreeMap<u64, Purchase>,
     /// Purchases by own id.
     booked: BTreeMap<Arc<str>, u64>,
     /// Remembered own ids of rejected orders.
     tried: BTreeSet<Arc<str>>,
-    scheduled: BinaryHeap<Reverse<(Duration, (u64, LotChange))>>,
+    scheduled: BinaryHeap<Reverse<(Duration, (u64, SimChange))>>,
     delivery: Delivery,
-    pub(in crate::sim) lots: LotSettings,
+    pub(in crate::sim) repricing: RepricingSettings,
     balance: Amount,
     history: MarketHistory,
     books: SalesBooks,
     snapshots: AccountSnapshots<Purchase>,
 }
 
-impl LotMarket {
+impl RepricingModel {
     /// Creates a market whose ids start near `first_id`. `opened_at` is the time of its own clock
     /// at the opening.
     pub fn new(
@@ -123,7 +123,7 @@ impl LotMarket {
     ) -> Self {
         // Each seed has its own range of ids, so that a ledger cannot confuse two markets.
         let range = random::stream(settings.seed, 3).u64(..800);
-        let changes = settings.rate.times(settings.lots.price_changes);
+        let changes = settings.rate.times(settings.repricing.price_changes);
         // A practice run has a whitelist of its own.
         let is_practice = settings.practice.is_some();
         Self {
@@ -146,7 +146,7 @@ impl LotMarket {
             tried: BTreeSet::new(),
             scheduled: BinaryHeap::new(),
             delivery: settings.delivery,
-            lots: settings.lots,
+            repricing: settings.repricing,
             balance: settings.balance,
             history: MarketHistory::new(settings.balance),
             books: SalesBooks::default(),
@@ -162,17 +162,17 @@ impl LotMarket {
         &self.books
     }
 
-    /// Returns the open lots, oldest first.
-    pub fn open(&self) -> impl DoubleEndedIterator<Item = &Lot> {
+    /// Returns the open listings, oldest first.
+    pub fn open(&self) -> impl DoubleEndedIterator<Item = &SimListing> {
         self.open.values()
     }
 
-    /// Returns the open lot with this id.
-    pub fn lot(&self, id: u64) -> Option<&Lot> {
+    /// Returns the open listing with this id.
+    pub fn listing(&self, id: u64) -> Option<&SimListing> {
         self.open.get(&id)
     }
 
-    fn list_generated(&mut self, at: Duration, item: ListedItem, events: &mut Vec<LotEvent>) {
+    fn list_generated(&mut self, at: Duration, item: ListedItem, events: &mut Vec<SimEvent>) {
         let mut price = item.total;
         if item.wanted.is_none()
             && let Some(max) = (self.demo_price)(&item.market_name)
@@ -184,14 +184,14 @@ impl LotMarket {
             price = price.saturating_sub(Amount::from_thousandths(self.rng.i64(0..10)));
         }
         let price = price.max(self.price_min);
-        let is_locked = self.rng.chance_permille(self.lots.locked_permille);
+        let is_locked = self.rng.chance_permille(self.repricing.locked_permille);
         let item = if is_locked { ListedItem { wanted: None, ..item } } else { item };
         let lock = is_locked.then(|| self.rng.duration(LOCK));
         self.list(at, (price, lock), item, events);
-        if self.rng.chance_permille(self.lots.foreign_permille) {
+        if self.rng.chance_permille(self.repricing.foreign_permille) {
             let id = self.take_id();
             let created_at = self.clock(at);
-            events.push(LotEvent::Foreign(ForeignLot::random(id, created_at, &mut self.rng)));
+            events.push(SimEvent::Foreign(ForeignLot::random(id, created_at, &mut self.rng)));
         }
         while self.open.len() > OPEN_MAX
             && let Some((id, _)) = self.open.first_key_value()
@@ -213,7 +213,7 @@ impl LotMarket {
         now: Duration,
         item: ListedItem,
         lock: Duration,
-        events: &mut Vec<LotEvent>,
+        events: &mut Vec<SimEvent>,
     ) -> u64 {
         self.list(now, (item.total, Some(lock)), item, events)
     }
@@ -223,10 +223,10 @@ impl LotMarket {
         now: Duration,
         (price, lock): (Amount, Option<Duration>),
         item: ListedItem,
-        events: &mut Vec<LotEvent>,
+        events: &mut Vec<SimEvent>,
     ) -> u64 {
         let clock = self.clock(now);
-        let lot = Lot {
+        let listing = SimListing {
             id: self.take_id(),
             number: 0,
             wanted_up_to: item.wanted.map(|_entry| price),
@@ -236,37 +236,37 @@ impl LotMarket {
             unlock_at: lock.map(|lock| clock.plus(lock)),
             listed_times: 0,
         };
-        let id = lot.id;
-        self.open_lot(lot, now, events);
+        let id = listing.id;
+        self.open_listing(listing, now, events);
         id
     }
 
-    /// Opens a new or returning lot.
-    fn open_lot(&mut self, mut lot: Lot, now: Duration, events: &mut Vec<LotEvent>) {
-        lot.listed_times = lot.listed_times.saturating_add(1);
-        lot.number = self.record_price(&lot, now);
-        if let Some(after) = lot.item.rival_after {
-            let change = LotChange::RivalBuys(lot.listed_times);
-            self.schedule(now.saturating_add(after), lot.id, change);
+    /// Opens a new or returning listing.
+    fn open_listing(&mut self, mut listing: SimListing, now: Duration, events: &mut Vec<SimEvent>) {
+        listing.listed_times = listing.listed_times.saturating_add(1);
+        listing.number = self.record_price(&listing, now);
+        if let Some(after) = listing.item.rival_after {
+            let change = SimChange::RivalBuys(listing.listed_times);
+            self.schedule(now.saturating_add(after), listing.id, change);
         }
-        if lot.item.open_for < OPEN_FOR {
-            let change = LotChange::Expired(lot.listed_times);
-            self.schedule(now.saturating_add(lot.item.open_for), lot.id, change);
+        if listing.item.open_for < OPEN_FOR {
+            let change = SimChange::Expired(listing.listed_times);
+            self.schedule(now.saturating_add(listing.item.open_for), listing.id, change);
         }
-        events.push(LotEvent::Added(Arc::new(lot.clone())));
-        self.open.insert(lot.id, lot);
+        events.push(SimEvent::Added(Arc::new(listing.clone())));
+        self.open.insert(listing.id, listing);
     }
 
-    /// Records the price of a lot as a listing of the history. Returns its number.
-    fn record_price(&mut self, lot: &Lot, now: Duration) -> u64 {
+    /// Records the price of a listing in the history. Returns its number.
+    fn record_price(&mut self, listing: &SimListing, now: Duration) -> u64 {
         let number = self.next_number;
         self.next_number = number.saturating_add(1);
-        let is_wanted = lot.wanted_up_to.is_some_and(|max| lot.price <= max);
+        let is_wanted = listing.wanted_up_to.is_some_and(|max| listing.price <= max);
         let record = ListingRecord {
-            id: lot.id.to_string(),
-            market_name: lot.item.market_name.clone(),
-            price: lot.price,
-            wanted: lot.item.wanted.filter(|_entry| is_wanted),
+            id: listing.id.to_string(),
+            market_name: listing.item.market_name.clone(),
+            price: listing.price,
+            wanted: listing.item.wanted.filter(|_entry| is_wanted),
             listed_at: now,
             can_join_at: now,
             closed: None,
@@ -274,8 +274,8 @@ impl LotMarket {
             orders: Vec::new(),
         };
         self.history.record_listing(number, record);
-        let prices = self.priced.entry(lot.id).or_default();
-        prices.push((number, lot.price));
+        let prices = self.priced.entry(listing.id).or_default();
+        prices.push((number, listing.price));
         if prices.len() > PRICES_MAX {
             prices.remove(0);
         }
@@ -285,27 +285,30 @@ impl LotMarket {
         number
     }
 
-    fn schedule(&mut self, at: Duration, subject: u64, change: LotChange) {
+    fn schedule(&mut self, at: Duration, subject: u64, change: SimChange) {
         self.scheduled.push(Reverse((at, (subject, change))));
     }
 
-    /// Changes the price of a random lot.
-    fn change_any_price(&mut self, at: Duration, events: &mut Vec<LotEvent>) {
+    /// Changes the price of a random listing.
+    fn change_any_price(&mut self, at: Duration, events: &mut Vec<SimEvent>) {
         let bounds = self.open.first_key_value().zip(self.open.last_key_value());
         let Some(((first, _), (last, _))) = bounds else { return };
-        // While few lots are open, their prices would change many times a second.
+        // While few listings are open, their prices would change many times a second.
         if self.open.len() < self.rng.usize(..OPEN_FOR_ALL_CHANGES) {
             return;
         }
         let from = self.rng.u64(*first..=*last);
-        let Some(lot) = self.open.range(from..).next().map(|(_, lot)| lot.clone()) else { return };
-        let price = self.next_price(&lot);
-        self.reprice(lot.id, price, at, events);
+        let Some(listing) = self.open.range(from..).next().map(|(_, listing)| listing.clone())
+        else {
+            return;
+        };
+        let price = self.next_price(&listing);
+        self.reprice(listing.id, price, at, events);
     }
 
-    /// Returns the next price of a lot. One for the demo's whitelist is raised far above the price
-    /// that matches, and then lowered to a price that matches.
-    fn next_price(&mut self, lot: &Lot) -> Amount {
+    /// Returns the next price of a listing. One for the demo's whitelist is raised far above the
+    /// price that matches, and then lowered to a price that matches.
+    fn next_price(&mut self, listing: &SimListing) -> Amount {
         let is_cut = self.rng.chance_permille(CUT_PERMILLE);
         let share = |price: Amount, permille: i64| {
             let part = price.thousandths().saturating_mul(permille) / 1_000;
@@ -314,14 +317,14 @@ impl LotMarket {
                 Decimals::Three => part,
             })
         };
-        let price = match lot.wanted_up_to {
-            Some(max) if max < lot.price => share(max, self.rng.i64(985..=1_000)),
+        let price = match listing.wanted_up_to {
+            Some(max) if max < listing.price => share(max, self.rng.i64(985..=1_000)),
             Some(max) if !is_cut => share(max, 1_800),
-            Some(_) => share(lot.price, self.rng.i64(985..=999)),
-            None if is_cut => share(lot.price, self.rng.i64(940..=999)),
-            None => share(lot.price, self.rng.i64(1_002..=1_080)),
+            Some(_) => share(listing.price, self.rng.i64(985..=999)),
+            None if is_cut => share(listing.price, self.rng.i64(940..=999)),
+            None => share(listing.price, self.rng.i64(1_002..=1_080)),
         };
-        let floor = match (lot.wanted_up_to, (self.demo_price)(&lot.item.market_name)) {
+        let floor = match (listing.wanted_up_to, (self.demo_price)(&listing.item.market_name)) {
             // A cut must not make an item match that was generated not to match.
             (None, Some(max)) => max.saturating_mul(3).max(PRICE_MIN),
             _ => self.price_min,
@@ -329,62 +332,64 @@ impl LotMarket {
         price.max(floor)
     }
 
-    /// Changes the price of an open lot. Returns `false` if it is not open or has this price.
+    /// Changes the price of an open listing. Returns `false` if it is not open or has this price.
     pub fn reprice(
         &mut self,
         id: u64,
         price: Amount,
         now: Duration,
-        events: &mut Vec<LotEvent>,
+        events: &mut Vec<SimEvent>,
     ) -> bool {
-        let Some(mut lot) = self.open.get(&id).filter(|lot| lot.price != price).cloned() else {
+        let Some(mut listing) =
+            self.open.get(&id).filter(|listing| listing.price != price).cloned()
+        else {
             return false;
         };
-        self.history.record_close(lot.number, now, CloseReason::Expired);
-        lot.price = price;
-        lot.number = self.record_price(&lot, now);
-        events.push(LotEvent::Repriced(Arc::new(lot.clone())));
-        self.open.insert(id, lot);
+        self.history.record_close(listing.number, now, CloseReason::Expired);
+        listing.price = price;
+        listing.number = self.record_price(&listing, now);
+        events.push(SimEvent::Repriced(Arc::new(listing.clone())));
+        self.open.insert(id, listing);
         true
     }
 
-    /// Raises the price of an open lot by a few percent.
-    pub fn raise_price(&mut self, id: u64, now: Duration, events: &mut Vec<LotEvent>) {
-        let Some(price) = self.open.get(&id).map(|lot| lot.price) else { return };
+    /// Raises the price of an open listing by a few percent.
+    pub fn raise_price(&mut self, id: u64, now: Duration, events: &mut Vec<SimEvent>) {
+        let Some(price) = self.open.get(&id).map(|listing| listing.price) else { return };
         let percent = self.rng.i64(1..=9);
         let extra = price.cents().saturating_mul(percent) / 100;
         let price = price.saturating_add(Amount::from_cents(extra.max(1)));
         self.reprice(id, price, now, events);
     }
 
-    /// Removes an open lot, as its seller may. Returns `false` if no such lot is open.
-    pub fn delist(&mut self, id: u64, now: Duration, events: &mut Vec<LotEvent>) -> bool {
+    /// Removes an open listing, as its seller may. Returns `false` if no such listing is open.
+    pub fn delist(&mut self, id: u64, now: Duration, events: &mut Vec<SimEvent>) -> bool {
         self.remove(id, now, CloseReason::Expired, events)
     }
 
-    /// Lists a removed lot again under its id. Returns `false` if the lot is not known as removed.
-    pub fn relist(&mut self, id: u64, now: Duration, events: &mut Vec<LotEvent>) -> bool {
-        let Some(lot) = self.removed.remove(&id) else { return false };
-        self.open_lot(lot, now, events);
+    /// Lists a removed listing again under its id. Returns `false` if it is not known as removed.
+    pub fn relist(&mut self, id: u64, now: Duration, events: &mut Vec<SimEvent>) -> bool {
+        let Some(listing) = self.removed.remove(&id) else { return false };
+        self.open_listing(listing, now, events);
         true
     }
 
-    /// Closes an open lot, which may return later.
+    /// Closes an open listing, which may return later.
     fn remove(
         &mut self,
         id: u64,
         now: Duration,
         reason: CloseReason,
-        events: &mut Vec<LotEvent>,
+        events: &mut Vec<SimEvent>,
     ) -> bool {
-        let Some(lot) = self.open.remove(&id) else { return false };
-        self.history.record_close(lot.number, now, reason);
-        events.push(LotEvent::Removed(Arc::new(lot.clone())));
-        if self.rng.chance_permille(self.lots.relisted_permille) {
+        let Some(listing) = self.open.remove(&id) else { return false };
+        self.history.record_close(listing.number, now, reason);
+        events.push(SimEvent::Removed(Arc::new(listing.clone())));
+        if self.rng.chance_permille(self.repricing.relisted_permille) {
             let after = self.rng.duration((Duration::ZERO, RELIST_MAX));
-            self.schedule(now.saturating_add(after), id, LotChange::Relisted);
+            self.schedule(now.saturating_add(after), id, SimChange::Relisted);
         }
-        self.removed.insert(id, lot);
+        self.removed.insert(id, listing);
         if self.removed.len() > OPEN_MAX {
             self.removed.pop_first();
         }
@@ -399,8 +404,8 @@ impl LotMarket {
     pub fn buy(
         &mut self,
         now: Duration,
-        order: &LotOrder,
-        events: &mut Vec<LotEvent>,
+        order: &SimOrder,
+        events: &mut Vec<SimEvent>,
     ) -> Result<Purchase, BuyRejection> {
         self.advance(now, events);
         let is_known =
@@ -411,11 +416,11 @@ impl LotMarket {
             _ if is_known && checks_own_id_first => BuyRejection::OwnIdKnown,
             None => BuyRejection::Unavailable,
             Some(_) if is_known => BuyRejection::OwnIdKnown,
-            Some(lot) if order.limit < lot.price => BuyRejection::PriceAbove(lot.price),
-            Some(lot) if self.balance < lot.price => BuyRejection::Funds,
+            Some(listing) if order.limit < listing.price => BuyRejection::PriceAbove(listing.price),
+            Some(listing) if self.balance < listing.price => BuyRejection::Funds,
             Some(_) if self.purchases.len() >= PURCHASES_MAX => BuyRejection::Unavailable,
-            Some(lot) => {
-                let id = lot.id;
+            Some(listing) => {
+                let id = listing.id;
                 return self.sell(id, now, order, events).ok_or(BuyRejection::Unavailable);
             }
         };
@@ -429,57 +434,57 @@ impl LotMarket {
         &mut self,
         id: u64,
         now: Duration,
-        order: &LotOrder,
-        events: &mut Vec<LotEvent>,
+        order: &SimOrder,
+        events: &mut Vec<SimEvent>,
     ) -> Option<Purchase> {
-        let lot = Arc::new(self.open.remove(&id)?);
+        let listing = Arc::new(self.open.remove(&id)?);
         let number = self.next_purchase;
         self.next_purchase = number.saturating_add(1);
         let clock = self.clock(now);
-        let visible_after = self.rng.duration(self.lots.visible_after);
+        let visible_after = self.rng.duration(self.repricing.visible_after);
         let purchase = Purchase {
             number,
             own_id: Arc::clone(&order.own_id),
-            market_name: Arc::from(&*lot.item.market_name),
-            price: lot.price,
+            market_name: Arc::from(&*listing.item.market_name),
+            price: listing.price,
             commission: Amount::ZERO,
             stage: PurchaseStage::Created,
             created_at: clock,
             changed_at: clock,
             accepted_at: None,
             visible_at: now.saturating_add(visible_after),
-            lot: Arc::clone(&lot),
+            listing: Arc::clone(&listing),
         };
         self.books.record_sale(Sale {
             number,
             own_id: Arc::clone(&order.own_id),
             partner: Arc::clone(&order.partner),
-            lot: id,
-            market_name: lot.item.market_name.clone(),
+            listing: id,
+            market_name: listing.item.market_name.clone(),
             limit: order.limit,
-            price: lot.price,
+            price: listing.price,
             at: now,
             stage: PurchaseStage::Created,
             refunded_at: None,
         });
         self.booked.insert(Arc::clone(&order.own_id), number);
-        self.history.record_close(lot.number, now, CloseReason::Bought);
-        self.history.record_purchase(lot.number, PurchaseRecord::new(now, lot.price));
+        self.history.record_close(listing.number, now, CloseReason::Bought);
+        self.history.record_purchase(listing.number, PurchaseRecord::new(now, listing.price));
         self.snapshots.record_purchase(now, number, None);
         let sent = random::stream(self.seed, number).duration(self.delivery.confirm);
-        self.schedule(now.saturating_add(sent), number, LotChange::Sent);
+        self.schedule(now.saturating_add(sent), number, SimChange::Sent);
         self.purchases.insert(number, purchase.clone());
-        events.push(LotEvent::Removed(lot));
-        events.push(LotEvent::Purchase(Arc::new(purchase.clone())));
+        events.push(SimEvent::Removed(listing));
+        events.push(SimEvent::Purchase(Arc::new(purchase.clone())));
         self.change_balance(now, Amount::ZERO.saturating_sub(purchase.price), events);
         Some(purchase)
     }
 
-    fn change_balance(&mut self, now: Duration, change: Amount, events: &mut Vec<LotEvent>) {
+    fn change_balance(&mut self, now: Duration, change: Amount, events: &mut Vec<SimEvent>) {
         self.snapshots.record_balance(now, self.balance);
         self.balance = self.balance.saturating_add(change);
         self.history.balance = self.balance;
-        events.push(LotEvent::Balance(self.balance));
+        events.push(SimEvent::Balance(self.balance));
     }
 
     /// Raises the price of a purchase, at most by the remaining balance.
@@ -488,36 +493,38 @@ impl LotMarket {
         number: u64,
         extra: Amount,
         now: Duration,
-        events: &mut Vec<LotEvent>,
+        events: &mut Vec<SimEvent>,
     ) -> Option<Purchase> {
         let extra = extra.min(self.balance);
         let purchase = self.purchases.get_mut(&number)?;
         purchase.price = purchase.price.saturating_add(extra);
         let purchase = purchase.clone();
-        self.history.update_purchase(purchase.lot.number, |record| record.price = purchase.price);
+        self.history
+            .update_purchase(purchase.listing.number, |record| record.price = purchase.price);
         self.books.update(number, |sale| sale.price = purchase.price);
         self.change_balance(now, Amount::ZERO.saturating_sub(extra), events);
         Some(purchase)
     }
 
-    /// Applies one scheduled change to a lot or a purchase.
-    fn apply(&mut self, subject: u64, change: LotChange, at: Duration, events: &mut Vec<LotEvent>) {
-        let is_same = |times| self.open.get(&subject).is_some_and(|lot| lot.listed_times == times);
+    /// Applies one scheduled change to a listing or a purchase.
+    fn apply(&mut self, subject: u64, change: SimChange, at: Duration, events: &mut Vec<SimEvent>) {
+        let is_same =
+            |times| self.open.get(&subject).is_some_and(|listing| listing.listed_times == times);
         match change {
-            LotChange::RivalBuys(times) if is_same(times) => {
+            SimChange::RivalBuys(times) if is_same(times) => {
                 self.remove(subject, at, CloseReason::BoughtByRival, events);
             }
-            LotChange::Expired(times) if is_same(times) => {
+            SimChange::Expired(times) if is_same(times) => {
                 self.remove(subject, at, CloseReason::Expired, events);
             }
-            LotChange::RivalBuys(_) | LotChange::Expired(_) => {}
-            LotChange::Relisted => {
+            SimChange::RivalBuys(_) | SimChange::Expired(_) => {}
+            SimChange::Relisted => {
                 self.relist(subject, at, events);
             }
-            LotChange::Sent => self.send_offer(subject, at, events),
-            LotChange::Delivered => self.deliver(subject, at, events),
-            LotChange::RolledBack if !self.is_at(subject, PurchaseStage::Accepted) => {}
-            LotChange::RolledBack => {
+            SimChange::Sent => self.send_offer(subject, at, events),
+            SimChange::Delivered => self.deliver(subject, at, events),
+            SimChange::RolledBack if !self.is_at(subject, PurchaseStage::Accepted) => {}
+            SimChange::RolledBack => {
                 let is_own = self.rng.bool();
                 let reason = if is_own {
                     ReturnReason::RolledBackByBuyer
@@ -526,12 +533,12 @@ impl LotMarket {
                 };
                 self.return_purchase(subject, reason, at, events);
             }
-            LotChange::Refunded => self.refund(subject, at, events),
+            SimChange::Refunded => self.refund(subject, at, events),
         }
     }
 
     /// Sends the offer of a purchase, or returns the purchase without one.
-    fn send_offer(&mut self, number: u64, at: Duration, events: &mut Vec<LotEvent>) {
+    fn send_offer(&mut self, number: u64, at: Duration, events: &mut Vec<SimEvent>) {
         if !self.is_at(number, PurchaseStage::Created) {
             return;
         }
@@ -542,7 +549,7 @@ impl LotMarket {
         }
         self.set_stage(number, PurchaseStage::Sent, at, events);
         let delivered = rng.duration(self.delivery.deliver);
-        self.schedule(at.saturating_add(delivered), number, LotChange::Delivered);
+        self.schedule(at.saturating_add(delivered), number, SimChange::Delivered);
     }
 
     /// Returns `true` if a purchase is at this stage: a test can return it at any time.
@@ -551,7 +558,7 @@ impl LotMarket {
     }
 
     /// Delivers a purchase, or returns it.
-    fn deliver(&mut self, number: u64, at: Duration, events: &mut Vec<LotEvent>) {
+    fn deliver(&mut self, number: u64, at: Duration, events: &mut Vec<SimEvent>) {
         if !self.is_at(number, PurchaseStage::Sent) {
             return;
         }
@@ -563,9 +570,9 @@ impl LotMarket {
             return self.return_purchase(number, reason, at, events);
         }
         self.set_stage(number, PurchaseStage::Accepted, at, events);
-        if rng.chance_permille(self.lots.rollback_permille) {
-            let after = rng.duration(self.lots.rollback_after);
-            self.schedule(at.saturating_add(after), number, LotChange::RolledBack);
+        if rng.chance_permille(self.repricing.rollback_permille) {
+            let after = rng.duration(self.repricing.rollback_after);
+            self.schedule(at.saturating_add(after), number, SimChange::RolledBack);
         }
     }
 
@@ -575,19 +582,20 @@ impl LotMarket {
         number: u64,
         reason: ReturnReason,
         at: Duration,
-        events: &mut Vec<LotEvent>,
+        events: &mut Vec<SimEvent>,
     ) {
         if let Some(purchase) = self.purchases.get_mut(&number) {
-            let share = purchase.price.cents().saturating_mul(self.lots.commission_permille.into());
+            let share =
+                purchase.price.cents().saturating_mul(self.repricing.commission_permille.into());
             purchase.commission = Amount::from_cents(share / 1_000);
         }
         self.set_stage(number, PurchaseStage::Returned(reason), at, events);
         if let Some(purchase) = self.purchases.get(&number) {
-            let lot = purchase.lot.number;
-            self.history.update_purchase(lot, |record| record.cancelled_at = Some(at));
+            let listing = purchase.listing.number;
+            self.history.update_purchase(listing, |record| record.cancelled_at = Some(at));
             let after = random::stream(self.seed, number.wrapping_add(3 << 40))
                 .duration(self.delivery.refund);
-            self.schedule(at.saturating_add(after), number, LotChange::Refunded);
+            self.schedule(at.saturating_add(after), number, SimChange::Refunded);
         }
     }
 
@@ -596,7 +604,7 @@ impl LotMarket {
         number: u64,
         stage: PurchaseStage,
         at: Duration,
-        events: &mut Vec<LotEvent>,
+        events: &mut Vec<SimEvent>,
     ) {
         let clock = self.clock(at);
         let Some(purchase) = self.purchases.get_mut(&number) else { return };
@@ -613,17 +621,17 @@ impl LotMarket {
             PurchaseStage::Returned(_) => TradeStatus::Cancelled,
             PurchaseStage::Unheard => TradeStatus::Other,
         };
-        events.push(LotEvent::Purchase(Arc::new(purchase.clone())));
-        self.history.update_purchase(purchase.lot.number, |record| record.status = status);
+        events.push(SimEvent::Purchase(Arc::new(purchase.clone())));
+        self.history.update_purchase(purchase.listing.number, |record| record.status = status);
         self.books.update(number, |sale| sale.stage = stage);
     }
 
     /// Credits the money of a returned purchase.
-    pub(super) fn refund(&mut self, number: u64, at: Duration, events: &mut Vec<LotEvent>) {
+    pub(super) fn refund(&mut self, number: u64, at: Duration, events: &mut Vec<SimEvent>) {
         let Some(purchase) = self.purchases.get(&number) else { return };
         let refund = purchase.price.saturating_sub(purchase.commission);
-        let lot = purchase.lot.number;
-        self.history.update_purchase(lot, |record| record.refunded_at = Some(at));
+        let listing = purchase.listing.number;
+        self.history.update_purchase(listing, |record| record.refunded_at = Some(at));
         self.books.update(number, |sale| sale.refunded_at = Some(at));
         self.change_balance(at, refund, events);
     }
@@ -678,8 +686,8 @@ impl LotMarket {
         read
     }
 
-    /// Records an order for a lot in the history and in the books.
-    pub fn record_order(&mut self, order: &LotOrder, record: OrderRecord) {
+    /// Records an order for a listing in the history and in the books.
+    pub fn record_order(&mut self, order: &SimOrder, record: OrderRecord) {
         self.books.record_order(&order.own_id);
         // An order belongs to the price that its buyer saw.
         let prices = order.id.and_then(|id| self.priced.get(&id));
@@ -698,12 +706,12 @@ impl LotMarket {
 
     fn sold_number(&self, own_id: &str) -> Option<u64> {
         let number = self.booked.get(own_id)?;
-        self.purchases.get(number).map(|purchase| purchase.lot.number)
+        self.purchases.get(number).map(|purchase| purchase.listing.number)
     }
 }
 
-impl MarketModel for LotMarket {
-    type Event = LotEvent;
+impl MarketModel for RepricingModel {
+    type Event = SimEvent;
     type Id = u64;
 
     fn clock(&self, now: Duration) -> UnixMs {
@@ -717,7 +725,7 @@ impl MarketModel for LotMarket {
         [arrival, change, scheduled].into_iter().flatten().min()
     }
 
-    fn advance(&mut self, now: Duration, events: &mut Vec<LotEvent>) {
+    fn advance(&mut self, now: Duration, events: &mut Vec<SimEvent>) {
         for _ in 0..STEPS_MAX {
             let Some(at) = self.next_due().filter(|at| *at <= now) else { return };
             let is_due = |due: Option<Duration>| due == Some(at);
@@ -739,7 +747,7 @@ impl MarketModel for LotMarket {
         &mut self,
         now: Duration,
         items: Vec<ListedItem>,
-        events: &mut Vec<LotEvent>,
+        events: &mut Vec<SimEvent>,
     ) -> Vec<u64> {
         items.into_iter().map(|item| self.list(now, (item.total, None), item, events)).collect()
     }
@@ -755,12 +763,12 @@ impl MarketModel for LotMarket {
         }
     }
 
-    fn adjust_balance(&mut self, now: Duration, change: Amount, events: &mut Vec<LotEvent>) {
+    fn adjust_balance(&mut self, now: Duration, change: Amount, events: &mut Vec<SimEvent>) {
         let change = change.max(Amount::ZERO.saturating_sub(self.balance));
         self.change_balance(now, change, events);
     }
 
-    fn false_event(&self, kind: FaultKind, _now: Duration, rng: &mut Rng) -> Option<LotEvent> {
+    fn false_event(&self, kind: FaultKind, _now: Duration, rng: &mut Rng) -> Option<SimEvent> {
         let newest = self.purchases.values().rev().take(NEWEST);
         match kind {
             FaultKind::FeedLie => {
@@ -773,22 +781,22 @@ impl MarketModel for LotMarket {
                 ];
                 let wrong = stages.iter().filter(|stage| **stage != purchase.stage);
                 let stage = **rng.choice(&wrong.collect::<Vec<_>>())?;
-                Some(LotEvent::Purchase(Arc::new(Purchase { stage, ..purchase.clone() })))
+                Some(SimEvent::Purchase(Arc::new(Purchase { stage, ..purchase.clone() })))
             }
             FaultKind::PushLie => {
                 let twice = self.balance.cents().saturating_mul(2);
-                Some(LotEvent::Balance(Amount::from_cents(rng.i64(0..=twice))))
+                Some(SimEvent::Balance(Amount::from_cents(rng.i64(0..=twice))))
             }
             FaultKind::FeedRelist => {
-                let bought = newest.map(|purchase| &*purchase.lot);
+                let bought = newest.map(|purchase| &*purchase.listing);
                 let known = bought.chain(self.open.values().rev().take(NEWEST));
-                let lot = *rng.choice(&known.collect::<Vec<_>>())?;
-                Some(LotEvent::Added(Arc::new(lot.clone())))
+                let listing = *rng.choice(&known.collect::<Vec<_>>())?;
+                Some(SimEvent::Added(Arc::new(listing.clone())))
             }
             FaultKind::FeedUnlist => {
                 let open = self.open.values().rev().take(NEWEST);
-                let lot = *rng.choice(&open.collect::<Vec<_>>())?;
-                Some(LotEvent::Removed(Arc::new(lot.clone())))
+                let listing = *rng.choice(&open.collect::<Vec<_>>())?;
+                Some(SimEvent::Removed(Arc::new(listing.clone())))
             }
             _ => None,
         }
@@ -802,8 +810,8 @@ mod tests {
     use super::*;
     use crate::sim::settings::Rate;
 
-    fn open(settings: &SimSettings) -> LotMarket {
-        LotMarket::new(settings, Decimals::Three, 1_000, UnixMs(1_772_366_400_000))
+    fn open(settings: &SimSettings) -> RepricingModel {
+        RepricingModel::new(settings, Decimals::Three, 1_000, UnixMs(1_772_366_400_000))
     }
 
     fn quiet() -> SimSettings {
@@ -815,12 +823,12 @@ mod tests {
         ListedItem::plain("AK-47 | Redline (Field-Tested)", price, price)
     }
 
-    fn order(id: u64, cents: i64, own_id: &str) -> LotOrder {
+    fn order(id: u64, cents: i64, own_id: &str) -> SimOrder {
         let (own_id, partner) = (Arc::from(own_id), Arc::from("1"));
-        LotOrder { id: Some(id), limit: Amount::from_cents(cents), own_id, partner }
+        SimOrder { id: Some(id), limit: Amount::from_cents(cents), own_id, partner }
     }
 
-    fn events_of(settings: &SimSettings, seconds: u64) -> Vec<LotEvent> {
+    fn events_of(settings: &SimSettings, seconds: u64) -> Vec<SimEvent> {
         let mut market = open(settings);
         let mut events = Vec::new();
         let end = Duration::from_secs(seconds);
@@ -838,23 +846,23 @@ mod tests {
     }
 
     #[test]
-    fn most_price_changes_are_cuts_and_removed_lots_return() {
+    fn most_price_changes_are_cuts_and_removed_listings_return() {
         let events = events_of(&SimSettings::default(), 120);
         let (mut prices, mut cuts, mut raises) = (BTreeMap::new(), 0, 0);
         let (mut removed, mut returned) = (BTreeSet::new(), 0);
         for event in &events {
             match event {
-                LotEvent::Added(lot) => {
-                    returned += u32::from(removed.contains(&lot.id));
-                    prices.insert(lot.id, lot.price);
+                SimEvent::Added(listing) => {
+                    returned += u32::from(removed.contains(&listing.id));
+                    prices.insert(listing.id, listing.price);
                 }
-                LotEvent::Repriced(lot) => {
-                    let before = prices.insert(lot.id, lot.price).unwrap();
-                    cuts += u32::from(lot.price < before);
-                    raises += u32::from(before < lot.price);
+                SimEvent::Repriced(listing) => {
+                    let before = prices.insert(listing.id, listing.price).unwrap();
+                    cuts += u32::from(listing.price < before);
+                    raises += u32::from(before < listing.price);
                 }
-                LotEvent::Removed(lot) => {
-                    removed.insert(lot.id);
+                SimEvent::Removed(listing) => {
+                    removed.insert(listing.id);
                 }
                 _ => {}
             }
@@ -866,12 +874,14 @@ mod tests {
     #[test]
     fn only_listings_for_the_demo_match_its_prices() {
         for event in events_of(&SimSettings::default(), 120) {
-            let (LotEvent::Added(lot) | LotEvent::Repriced(lot)) = event else { continue };
+            let (SimEvent::Added(listing) | SimEvent::Repriced(listing)) = event else {
+                continue;
+            };
             if let Some(max) =
-                demo::max_price(&lot.item.market_name).filter(|_| lot.item.wanted.is_none())
+                demo::max_price(&listing.item.market_name).filter(|_| listing.item.wanted.is_none())
             {
-                let was_wanted = lot.unlock_at.is_some();
-                assert!(was_wanted || max < lot.price, "{lot:?}");
+                let was_wanted = listing.unlock_at.is_some();
+                assert!(was_wanted || max < listing.price, "{listing:?}");
             }
         }
     }
@@ -934,9 +944,9 @@ mod tests {
             rollback_permille in 0_u32..1_000,
         ) {
             let delivery = Delivery { fail_permille, ..Delivery::default() };
-            let lots = LotSettings { rollback_permille, ..LotSettings::default() };
+            let repricing = RepricingSettings { rollback_permille, ..RepricingSettings::default() };
             let balance = Amount::from_cents(4_000);
-            let mut market = open(&SimSettings { balance, delivery, lots, ..quiet() });
+            let mut market = open(&SimSettings { balance, delivery, repricing, ..quiet() });
             let mut events = Vec::new();
             let ids = market.list_items(Duration::ZERO, vec![redline(1_000); 6], &mut events);
             let mut now = Duration::ZERO;
@@ -948,14 +958,14 @@ mod tests {
                 let order = order(ids[which], cents, &format!("own-{own_id}"));
                 if let Ok(purchase) = market.buy(now, &order, &mut events) {
                     prop_assert!(purchase.price <= order.limit);
-                    prop_assert_eq!(purchase.lot.id, ids[which]);
+                    prop_assert_eq!(purchase.listing.id, ids[which]);
                 }
                 prop_assert!(Amount::ZERO <= market.balance());
                 let spent = market.history().spent();
                 prop_assert_eq!(market.balance().saturating_add(spent), balance);
                 prop_assert_eq!(market.books().booked_twice().count(), 0);
             }
-            let sold: BTreeSet<u64> = market.books().sales().map(|sale| sale.lot).collect();
+            let sold: BTreeSet<u64> = market.books().sales().map(|sale| sale.listing).collect();
             prop_assert_eq!(sold.len(), market.books().sales().count());
         }
     }

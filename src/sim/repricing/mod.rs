@@ -1,8 +1,8 @@
 //! Common code of simulated markets that change prices under one id and store the buyer's own order
 //! ids.
 //!
-//! - [`lot`], [`purchase`]: listed items, and their orders and purchases. Pure.
-//! - [`market`]: lots, price changes, purchases and the account as a state machine. Pure.
+//! - [`listing`], [`purchase`]: listed items, and their orders and purchases. Pure.
+//! - [`market`]: listings, price changes, purchases and the account as a state machine. Pure.
 //! - [`books`]: each sale with its buyer and own id. Pure.
 //! - [`names`]: phases and paint indices of items, which such markets write in different ways.
 //!   Pure.
@@ -12,7 +12,7 @@
 //! The wire formats are not here, but in the folder of each market.
 
 pub mod books;
-pub mod lot;
+pub mod listing;
 pub mod market;
 pub mod names;
 mod price_changes;

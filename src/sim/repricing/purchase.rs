@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::lot::Lot;
+use super::listing::SimListing;
 use crate::{
     domain::{money::Amount, time::UnixMs},
     sim::history::OrderDecision,
@@ -50,7 +50,7 @@ impl fmt::Display for PurchaseStage {
 pub struct Purchase {
     pub number: u64,
     pub own_id: Arc<str>,
-    pub lot: Arc<Lot>,
+    pub listing: Arc<SimListing>,
     /// Market name that the answers contain.
     pub market_name: Arc<str>,
     pub price: Amount,
@@ -66,8 +66,8 @@ pub struct Purchase {
 
 /// An order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LotOrder {
-    /// The requested lot, if its id is a number.
+pub struct SimOrder {
+    /// The requested listing, if its id is a number.
     pub id: Option<u64>,
     pub limit: Amount,
     pub own_id: Arc<str>,
@@ -77,7 +77,7 @@ pub struct LotOrder {
 /// Cause of a rejected order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BuyRejection {
-    /// The lot is gone or never existed.
+    /// The listing is gone or never existed.
     Unavailable,
     /// The price, which is above the limit.
     PriceAbove(Amount),

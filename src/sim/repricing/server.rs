@@ -9,9 +9,9 @@ use tokio_tungstenite::tungstenite::{
 
 use super::{
     books::SalesBooks,
-    lot::LotEvent,
-    market::LotMarket,
-    purchase::{BuyRejection, LotOrder, Purchase, ReturnReason},
+    listing::SimEvent,
+    market::RepricingModel,
+    purchase::{BuyRejection, Purchase, ReturnReason, SimOrder},
     query::{Query, RequestLimit, split_target},
 };
 use crate::{
@@ -41,7 +41,7 @@ pub trait WireFormat: Send + Sync + Sized + 'static {
     /// The faults that the simulator can inject.
     const FAULTS: &'static [&'static [FaultKind]];
     const DECIMALS: Decimals;
-    /// Lowest id of a lot.
+    /// Lowest id of a listing.
     const FIRST_ID: u64;
     const READS_PER_MINUTE: usize;
     /// Limit of orders; `None` for no limit.
@@ -51,7 +51,7 @@ pub trait WireFormat: Send + Sync + Sized + 'static {
     /// Path under which the HTTP endpoints are.
     const HTTP_PATH: &'static str;
 
-    type Feed: FeedSession<Event = LotEvent>;
+    type Feed: FeedSession<Event = SimEvent>;
 
     /// Opens a feed after the upgrade. Returns `None` if the request is not acceptable.
     fn open_feed(opening: FeedOpening<'_>, now: Duration) -> Option<(Self::Feed, Vec<FeedOutput>)>;
@@ -61,39 +61,39 @@ pub trait WireFormat: Send + Sync + Sized + 'static {
     fn environment(account: &AccountKeys, ws: String, http: String) -> Vec<(&'static str, String)>;
 
     /// Returns `true` if a request contains the valid key.
-    fn is_authorized(account: &AccountKeys, request: &LotRequest<'_>) -> bool;
+    fn is_authorized(account: &AccountKeys, request: &SimRequest<'_>) -> bool;
 
     /// Returns the answer to a request without the valid key.
     fn unauthorized() -> ServerAnswer;
 
     /// Returns the kind of a request; `None` for an unknown path or method.
-    fn route(request: &LotRequest<'_>) -> Option<LotRoute>;
+    fn route(request: &SimRequest<'_>) -> Option<SimRoute>;
 
     /// Parses an order.
     ///
     /// # Errors
     ///
     /// Returns the answer to an invalid order.
-    fn parse_order(request: &LotRequest<'_>) -> Result<LotOrder, ServerAnswer>;
+    fn parse_order(request: &SimRequest<'_>) -> Result<SimOrder, ServerAnswer>;
 
     /// Returns the answer to an order that bought something; `price` is the reported one. Under
     /// [`FaultKind::Empty`], the purchase is not in it.
     fn sold(purchase: &Purchase, price: Amount, kind: Option<FaultKind>) -> ServerAnswer;
 
-    fn rejected(order: &LotOrder, rejection: BuyRejection, rng: &mut Rng) -> ServerAnswer;
+    fn rejected(order: &SimOrder, rejection: BuyRejection, rng: &mut Rng) -> ServerAnswer;
 
     /// Returns the answer of a fault under which the order is not executed.
     fn not_executed(kind: FaultKind, rng: &mut Rng) -> ServerAnswer;
 
     /// Answers a read.
-    fn read(state: &mut LotState<Self>, request: &LotRequest<'_>, read: LotRead) -> ServerAnswer;
+    fn read(state: &mut WireState<Self>, request: &SimRequest<'_>, read: SimRead) -> ServerAnswer;
 
     fn too_many_requests() -> ServerAnswer;
 }
 
 /// Kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LotRoute {
+pub enum SimRoute {
     Order,
     /// A read that these channels of faults can affect.
     Read(&'static [FaultChannel]),
@@ -101,7 +101,7 @@ pub enum LotRoute {
 
 /// Circumstances of a read.
 #[derive(Clone, Debug)]
-pub struct LotRead {
+pub struct SimRead {
     pub now: Duration,
     /// Fault of the answer, with the generator that chooses its values.
     pub fault: Option<(FaultKind, Rng)>,
@@ -133,7 +133,7 @@ impl AccountKeys {
 
 /// A request as a market reads it.
 #[derive(Clone, Debug)]
-pub struct LotRequest<'a> {
+pub struct SimRequest<'a> {
     pub method: &'a str,
     pub path: &'a str,
     pub query: Query,
@@ -172,10 +172,10 @@ pub struct FeedOpening<'a> {
 }
 
 /// A running simulator.
-pub type LotServer<W> = Sim<RepricingMarket<W>>;
+pub type RepricingServer<W> = Sim<RepricingMarket<W>>;
 
 /// State of the simulator as a wire format sees it.
-pub type LotState<W> = SimState<RepricingMarket<W>>;
+pub type WireState<W> = SimState<RepricingMarket<W>>;
 
 /// A market with a wire format, and its account.
 #[derive(Debug)]
@@ -186,7 +186,7 @@ pub struct RepricingMarket<W> {
     wire: PhantomData<W>,
 }
 
-impl<W: WireFormat> LotServer<W> {
+impl<W: WireFormat> RepricingServer<W> {
     /// Returns the credentials of the account.
     pub fn account(&self) -> AccountKeys {
         self.shared.with(|state, _, _| state.site.account.clone())
@@ -210,17 +210,17 @@ impl<W: WireFormat> LotServer<W> {
         self.shared.with(|state, now, events| state.market.list_locked(now, item, lock, events))
     }
 
-    /// Changes the price of an open lot. Returns `false` if no such lot is open.
+    /// Changes the price of an open listing. Returns `false` if no such listing is open.
     pub fn reprice(&self, id: u64, price: Amount) -> bool {
         self.shared.with(|state, now, events| state.market.reprice(id, price, now, events))
     }
 
-    /// Removes an open lot, as its seller may. Returns `false` if no such lot is open.
+    /// Removes an open listing, as its seller may. Returns `false` if no such listing is open.
     pub fn delist(&self, id: u64) -> bool {
         self.shared.with(|state, now, events| state.market.delist(id, now, events))
     }
 
-    /// Lists a removed lot again under the same id. Returns `false` if it is not known.
+    /// Lists a removed listing again under the same id. Returns `false` if it is not known.
     pub fn relist(&self, id: u64) -> bool {
         self.shared.with(|state, now, events| state.market.relist(id, now, events))
     }
@@ -244,36 +244,36 @@ impl<W: WireFormat> SimulatedMarket for RepricingMarket<W> {
     const HTTP_PATH: &'static str = W::HTTP_PATH;
     const NEW_FAULTS_STREAM: u64 = 4;
 
-    type Model = LotMarket;
+    type Model = RepricingModel;
     type Feed = W::Feed;
     /// The query and the `Authorization` header.
     type Upgrade = (Query, Option<String>);
 
-    fn open(settings: &SimSettings, opened_at: UnixMs) -> (Self, LotMarket) {
+    fn open(settings: &SimSettings, opened_at: UnixMs) -> (Self, RepricingModel) {
         let site = Self {
             account: AccountKeys::new(settings.seed),
             reads: RequestLimit::new(W::READS_PER_MINUTE),
             orders: W::ORDERS_PER_MINUTE.map(RequestLimit::new),
             wire: PhantomData,
         };
-        (site, LotMarket::new(settings, W::DECIMALS, W::FIRST_ID, opened_at))
+        (site, RepricingModel::new(settings, W::DECIMALS, W::FIRST_ID, opened_at))
     }
 
     fn answer(
-        state: &mut LotState<W>,
+        state: &mut WireState<W>,
         (head, body): (&RequestHead, &[u8]),
         connection: ClientConnection,
         now: Duration,
-        events: &mut Vec<LotEvent>,
+        events: &mut Vec<SimEvent>,
     ) -> ServerReply {
         let (path, query) = split_target(&head.path);
         let (method, authorization) = (&*head.method, head.authorization.as_deref());
-        let request = LotRequest { method, path, query, authorization, body };
+        let request = SimRequest { method, path, query, authorization, body };
         answer(state, &request, connection, now, events)
     }
 
     fn upgrade(
-        _state: &LotState<W>,
+        _state: &WireState<W>,
         request: &Request,
         _response: &mut Response,
     ) -> Result<(Query, Option<String>), &'static str> {
@@ -286,7 +286,7 @@ impl<W: WireFormat> SimulatedMarket for RepricingMarket<W> {
     }
 
     fn open_feed(
-        state: &LotState<W>,
+        state: &WireState<W>,
         (query, authorization): (Query, Option<String>),
         settings: &SimSettings,
         now: Duration,
@@ -305,11 +305,11 @@ impl<W: WireFormat> SimulatedMarket for RepricingMarket<W> {
 }
 
 fn answer<W: WireFormat>(
-    state: &mut LotState<W>,
-    request: &LotRequest<'_>,
+    state: &mut WireState<W>,
+    request: &SimRequest<'_>,
     connection: ClientConnection,
     now: Duration,
-    events: &mut Vec<LotEvent>,
+    events: &mut Vec<SimEvent>,
 ) -> ServerReply {
     state.stats.requests = state.stats.requests.saturating_add(1);
     let Some(route) = W::route(request) else {
@@ -319,23 +319,23 @@ fn answer<W: WireFormat>(
         return W::unauthorized().reply();
     }
     let limit = match route {
-        LotRoute::Order => state.site.orders.as_mut(),
-        LotRoute::Read(_) => Some(&mut state.site.reads),
+        SimRoute::Order => state.site.orders.as_mut(),
+        SimRoute::Read(_) => Some(&mut state.site.reads),
     };
-    let limit = limit.filter(|_limit| state.market.lots.limits_requests);
+    let limit = limit.filter(|_limit| state.market.repricing.limits_requests);
     if limit.is_some_and(|limit| !limit.allows(now)) {
         return W::too_many_requests().reply();
     }
     state.market.advance(now, events);
     match route {
-        LotRoute::Order => match W::parse_order(request) {
+        SimRoute::Order => match W::parse_order(request) {
             Ok(order) => execute(state, &order, connection, now, events),
             Err(answer) => answer.reply(),
         },
-        LotRoute::Read(channels) => {
+        SimRoute::Read(channels) => {
             let kind = state.injector.next_fault(channels);
             let fault = kind.map(|kind| (kind, state.rng.fork()));
-            let answer = W::read(state, request, LotRead { now, fault });
+            let answer = W::read(state, request, SimRead { now, fault });
             ServerReply { fault: kind, ..answer.reply() }
         }
     }
@@ -343,11 +343,11 @@ fn answer<W: WireFormat>(
 
 /// Executes an order under the next fault, and records it in the history.
 fn execute<W: WireFormat>(
-    state: &mut LotState<W>,
-    order: &LotOrder,
+    state: &mut WireState<W>,
+    order: &SimOrder,
     connection: ClientConnection,
     now: Duration,
-    events: &mut Vec<LotEvent>,
+    events: &mut Vec<SimEvent>,
 ) -> ServerReply {
     let fault = state.injector.next_fault(&[FaultChannel::Orders]);
     if let (Some(FaultKind::PriceMoves), Some(id)) = (fault, order.id) {
@@ -382,11 +382,11 @@ fn execute<W: WireFormat>(
 }
 
 fn sold_answer<W: WireFormat>(
-    state: &mut LotState<W>,
+    state: &mut WireState<W>,
     purchase: Purchase,
     fault: Option<FaultKind>,
     now: Duration,
-    events: &mut Vec<LotEvent>,
+    events: &mut Vec<SimEvent>,
 ) -> ServerAnswer {
     let number = purchase.number;
     let mut sold = purchase;

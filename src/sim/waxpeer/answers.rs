@@ -19,10 +19,10 @@ use crate::{
         random::Rng,
         repricing::{
             names,
-            purchase::{BuyRejection, LotOrder, Purchase, PurchaseStage},
+            purchase::{BuyRejection, Purchase, PurchaseStage, SimOrder},
             server::{
-                AccountKeys, FeedOpening, LotRead, LotRequest, LotRoute, LotState, ServerAnswer,
-                TRADE_PARTNER, TRADE_TOKEN, WireFormat,
+                AccountKeys, FeedOpening, ServerAnswer, SimRead, SimRequest, SimRoute,
+                TRADE_PARTNER, TRADE_TOKEN, WireFormat, WireState,
             },
         },
     },
@@ -64,7 +64,7 @@ impl WireFormat for WaxpeerWire {
         ]
     }
 
-    fn is_authorized(account: &AccountKeys, request: &LotRequest<'_>) -> bool {
+    fn is_authorized(account: &AccountKeys, request: &SimRequest<'_>) -> bool {
         request.query.get("api") == Some(&*account.key)
     }
 
@@ -72,22 +72,22 @@ impl WireFormat for WaxpeerWire {
         rejection_with(403, "Wrong api key, or whitelist your IP")
     }
 
-    fn route(request: &LotRequest<'_>) -> Option<LotRoute> {
+    fn route(request: &SimRequest<'_>) -> Option<SimRoute> {
         Some(match (request.method, request.path) {
-            ("GET", "/v1/buy-one-p2p") => LotRoute::Order,
-            ("GET", "/v1/user") => LotRoute::Read(&[FaultChannel::Reads, FaultChannel::Account]),
+            ("GET", "/v1/buy-one-p2p") => SimRoute::Order,
+            ("GET", "/v1/user") => SimRoute::Read(&[FaultChannel::Reads, FaultChannel::Account]),
             ("GET", "/v1/check-many-project-id" | "/v1/check-many-steam" | "/v1/history")
             | ("POST", "/v1/my-history") => {
-                LotRoute::Read(&[FaultChannel::Reads, FaultChannel::Purchases])
+                SimRoute::Read(&[FaultChannel::Reads, FaultChannel::Purchases])
             }
             ("GET", "/v1/check-availability") | ("POST", "/v1/check-tradelink") => {
-                LotRoute::Read(&[FaultChannel::Reads])
+                SimRoute::Read(&[FaultChannel::Reads])
             }
             _ => return None,
         })
     }
 
-    fn parse_order(request: &LotRequest<'_>) -> Result<LotOrder, ServerAnswer> {
+    fn parse_order(request: &SimRequest<'_>) -> Result<SimOrder, ServerAnswer> {
         let text = |key: &str| request.query.get(key).unwrap_or_default();
         let limit = text("price").parse::<i64>().ok().filter(|price| *price > 0);
         let own_id = text("project_id");
@@ -99,7 +99,7 @@ impl WireFormat for WaxpeerWire {
         if (partner, text("token")) != (TRADE_PARTNER, TRADE_TOKEN) {
             return Err(rejection_answer("Your trade link is invalid"));
         }
-        Ok(LotOrder {
+        Ok(SimOrder {
             id: text("item_id").parse().ok(),
             limit: Amount::from_thousandths(limit),
             own_id: Arc::from(own_id),
@@ -115,7 +115,7 @@ impl WireFormat for WaxpeerWire {
         ServerAnswer::new(200, body)
     }
 
-    fn rejected(_order: &LotOrder, rejection: BuyRejection, rng: &mut Rng) -> ServerAnswer {
+    fn rejected(_order: &SimOrder, rejection: BuyRejection, rng: &mut Rng) -> ServerAnswer {
         let mut one_of = |messages: [&'static str; 3]| {
             rejection_answer(rng.choice(messages).unwrap_or("Item sold"))
         };
@@ -158,7 +158,7 @@ impl WireFormat for WaxpeerWire {
         }
     }
 
-    fn read(state: &mut LotState<Self>, request: &LotRequest<'_>, read: LotRead) -> ServerAnswer {
+    fn read(state: &mut WireState<Self>, request: &SimRequest<'_>, read: SimRead) -> ServerAnswer {
         let query = &request.query;
         match request.path {
             "/v1/user" => {
@@ -237,8 +237,8 @@ fn trades_json(purchases: &[Option<Purchase>], now: UnixMs) -> Vec<Value> {
 
 /// Answers a look-up. Unknown ids are absent.
 fn trades(
-    state: &LotState<WaxpeerWire>,
-    read: LotRead,
+    state: &WireState<WaxpeerWire>,
+    read: SimRead,
     is_requested: impl Fn(&Purchase) -> bool,
 ) -> ServerAnswer {
     let found = state.market.read_purchases(read.now, read.fault, is_requested);
@@ -253,7 +253,7 @@ fn listed_json(purchase: Option<&Purchase>, now: UnixMs) -> Value {
     let created = purchase.created_at.to_string();
     json!({
         "id": purchase.number,
-        "item_id": purchase.lot.id.to_string(),
+        "item_id": purchase.listing.id.to_string(),
         "name": names::split(&purchase.market_name).with_phase,
         "game": "csgo",
         "price": mills(purchase.price),
@@ -268,7 +268,11 @@ fn listed_json(purchase: Option<&Purchase>, now: UnixMs) -> Value {
 }
 
 /// Answers with the account's purchases, newest first. The two endpoints name the list differently.
-fn history(state: &LotState<WaxpeerWire>, request: &LotRequest<'_>, read: LotRead) -> ServerAnswer {
+fn history(
+    state: &WireState<WaxpeerWire>,
+    request: &SimRequest<'_>,
+    read: SimRead,
+) -> ServerAnswer {
     let body: Value = serde_json::from_slice(request.body).unwrap_or(Value::Null);
     let in_query = || request.query.get("skip").and_then(|skip| skip.parse().ok());
     let skip = body.get("skip").and_then(Value::as_u64).or_else(in_query).unwrap_or(0);
@@ -286,15 +290,15 @@ fn history(state: &LotState<WaxpeerWire>, request: &LotRequest<'_>, read: LotRea
     ServerAnswer::new(200, body)
 }
 
-/// Answers with those of the requested lots that are open.
-fn availability(state: &LotState<WaxpeerWire>, request: &LotRequest<'_>) -> ServerAnswer {
+/// Answers with those of the requested listings that are open.
+fn availability(state: &WireState<WaxpeerWire>, request: &SimRequest<'_>) -> ServerAnswer {
     let ids = request.query.all("item_id").take(LOOK_UP_MAX);
-    let open = ids.filter_map(|id| id.parse().ok()).filter_map(|id| state.market.lot(id));
-    let items = open.map(|lot| {
+    let open = ids.filter_map(|id| id.parse().ok()).filter_map(|id| state.market.listing(id));
+    let items = open.map(|listing| {
         json!({
-            "item_id": lot.id.to_string(),
-            "name": names::split(&lot.item.market_name).with_phase,
-            "price": mills(lot.price),
+            "item_id": listing.id.to_string(),
+            "name": names::split(&listing.item.market_name).with_phase,
+            "price": mills(listing.price),
             "selling": true,
             "image": "https://example.invalid/i.png",
         })

@@ -12,7 +12,7 @@ use crate::sim::{
     model::{FeedOutput, FeedSession},
     random::{Rng, RngExt as _},
     repricing::{
-        lot::{Lot, LotEvent},
+        listing::{SimEvent, SimListing},
         names::{self, SplitName},
         purchase::{Purchase, PurchaseStage},
         server::FeedOpening,
@@ -53,7 +53,7 @@ impl SocketIoSession {
         let mut session = Self {
             account: has_key.then(|| opening.account.user_id.clone()),
             ping_every: opening.settings.ping_every,
-            pong_timeout: opening.settings.lots.pong_timeout,
+            pong_timeout: opening.settings.repricing.pong_timeout,
             rng: opening.rng,
             connect_by: Some(now.saturating_add(CONNECT_TIME_MAX)),
             next_ping: now.saturating_add(opening.settings.ping_every),
@@ -73,7 +73,7 @@ impl SocketIoSession {
 }
 
 impl FeedSession for SocketIoSession {
-    type Event = LotEvent;
+    type Event = SimEvent;
     const BINARY: (u16, &'static str) = (1_003, "text expected");
     const TOO_SLOW: (u16, &'static str) = (1_013, "too far behind");
 
@@ -103,23 +103,23 @@ impl FeedSession for SocketIoSession {
         }
     }
 
-    fn send_events(&mut self, events: &[Arc<LotEvent>]) -> Vec<FeedOutput> {
+    fn send_events(&mut self, events: &[Arc<SimEvent>]) -> Vec<FeedOutput> {
         if !self.subscribed {
             return Vec::new();
         }
         let mut outputs = Vec::new();
         for event in events {
             let (name, payload) = match &**event {
-                LotEvent::Added(lot) => ("new", self.lot_json(lot)),
-                LotEvent::Repriced(lot) => ("update", self.lot_json(lot)),
-                LotEvent::Removed(lot) => ("removed", removed_json(lot)),
-                LotEvent::Balance(balance) if self.account.is_some() => {
+                SimEvent::Added(listing) => ("new", self.listing_json(listing)),
+                SimEvent::Repriced(listing) => ("update", self.listing_json(listing)),
+                SimEvent::Removed(listing) => ("removed", removed_json(listing)),
+                SimEvent::Balance(balance) if self.account.is_some() => {
                     ("change_user", json!({"wallet": mills(*balance)}))
                 }
-                LotEvent::Purchase(purchase) if self.account.is_some() => {
+                SimEvent::Purchase(purchase) if self.account.is_some() => {
                     ("steamTrade", trade_json(purchase))
                 }
-                LotEvent::Foreign(_) | LotEvent::Balance(_) | LotEvent::Purchase(_) => continue,
+                SimEvent::Foreign(_) | SimEvent::Balance(_) | SimEvent::Purchase(_) => continue,
             };
             outputs.push(event_text(name, &payload));
         }
@@ -198,9 +198,10 @@ impl SocketIoSession {
         }
     }
 
-    fn lot_json(&mut self, lot: &Lot) -> Value {
-        let SplitName { with_phase, phase, paint_index, .. } = names::split(&lot.item.market_name);
-        let float = lot.item.float.as_ref().map(|float| &*float.text);
+    fn listing_json(&mut self, listing: &SimListing) -> Value {
+        let SplitName { with_phase, phase, paint_index, .. } =
+            names::split(&listing.item.market_name);
+        let float = listing.item.float.as_ref().map(|float| &*float.text);
         let is_text = self.rng.chance_permille(50);
         let float = match float {
             None => Value::Null,
@@ -208,32 +209,32 @@ impl SocketIoSession {
             Some(float) => float.parse::<f64>().map_or(Value::Null, Value::from),
         };
         let stickers =
-            lot.item.stickers.iter().map(|sticker| {
+            listing.item.stickers.iter().map(|sticker| {
                 Value::from(format!("Sticker | {} ({})", sticker.name, sticker.color))
             });
-        let stickers = match lot.item.stickers.len() {
+        let stickers = match listing.item.stickers.len() {
             0 if self.rng.bool() => Value::Null,
             _ => stickers.collect(),
         };
         let mut json = json!({
-            "item_id": lot.id.to_string(),
+            "item_id": listing.id.to_string(),
             "name": with_phase,
-            "price": mills(lot.price),
+            "price": mills(listing.price),
             "game": CHANNEL,
-            "auto": !lot.id.is_multiple_of(5),
+            "auto": !listing.id.is_multiple_of(5),
             "float": float,
             "paint_index": paint_index,
             "phase": phase,
             "sticker_names": stickers,
             "classid": null,
             "instance_id": null,
-            "steam_price": mills(lot.item.base),
+            "steam_price": mills(listing.item.base),
         });
         if let Some(fields) = json.as_object_mut() {
-            if lot.id.is_multiple_of(2) {
+            if listing.id.is_multiple_of(2) {
                 fields.insert("steam_id".to_owned(), "76561198000000001".into());
             }
-            if let Some(until) = lot.unlock_at {
+            if let Some(until) = listing.unlock_at {
                 fields.insert("unlock_at".to_owned(), until.to_string().into());
                 fields.insert("send_until".to_owned(), until.to_string().into());
             }
@@ -250,12 +251,12 @@ fn event_text(name: &str, payload: &Value) -> FeedOutput {
     text(format!("42[\"{name}\",{payload}]"))
 }
 
-fn removed_json(lot: &Lot) -> Value {
+fn removed_json(listing: &SimListing) -> Value {
     json!({
         "game": CHANNEL,
-        "item_id": lot.id.to_string(),
-        "name": names::split(&lot.item.market_name).with_phase,
-        "price": mills(lot.price),
+        "item_id": listing.id.to_string(),
+        "name": names::split(&listing.item.market_name).with_phase,
+        "price": mills(listing.price),
     })
 }
 
@@ -267,7 +268,7 @@ fn trade_json(purchase: &Purchase) -> Value {
         "price": mills(purchase.price),
         "name": names::split(&purchase.market_name).with_phase,
         "status": status,
-        "item_id": purchase.lot.id.to_string(),
+        "item_id": purchase.listing.id.to_string(),
         "trade_id": null,
     });
     json!({

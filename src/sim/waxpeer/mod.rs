@@ -20,7 +20,7 @@ use super::{
     repricing::{
         self,
         purchase::{Purchase, PurchaseStage, ReturnReason},
-        server::LotServer,
+        server::RepricingServer,
     },
 };
 use crate::domain::{money::Amount, time::UnixMs};
@@ -30,7 +30,7 @@ use crate::domain::{money::Amount, time::UnixMs};
 pub struct WaxpeerWire;
 
 /// A running simulator of Waxpeer.
-pub type WaxpeerSim = LotServer<WaxpeerWire>;
+pub type WaxpeerSim = RepricingServer<WaxpeerWire>;
 
 /// The faults that only this re-pricing market can inject.
 const OWN_FAULTS: [FaultKind; 4] =

@@ -509,7 +509,7 @@ fn a_listing_that_waited_too_long_is_ordered_when_it_is_repeated() {
         (KeyedBy::IdAndPrice, at_price(900), 2, false),
     ] {
         let max_in_flight = 1 + u32::from(is_down);
-        let mut session = TestSession::live(Budget { max_in_flight, ..plenty() });
+        let mut session = TestSession::live(Budget { max_in_flight, ..ample_budget() });
         session.engine.keyed_by = keyed_by;
         session.engine.set_max_wait(Duration::from_secs(max_wait));
         session.consider(at_price(1_000));

@@ -21,7 +21,7 @@ use sniper::{
     prices::item_key::ItemKey,
     protocol::{FeedMessage, FeedProtocol as _, Incoming},
     sim::{
-        LotSettings, Rate, SimSettings,
+        Rate, RepricingSettings, SimSettings,
         catalogue::ListingDefect,
         csgoroll::{
             feed::ProtocolSession,
@@ -34,8 +34,8 @@ use sniper::{
         model::{FeedOutput, FeedSession as _, MarketModel as _},
         random,
         repricing::{
-            lot::{Lot, LotEvent},
-            market::LotMarket,
+            listing::{SimEvent, SimListing},
+            market::RepricingModel,
             query::Query,
             server::{AccountKeys, FeedOpening, WireFormat},
         },
@@ -198,16 +198,19 @@ fn every_operation_of_the_bot_is_valid_json() {
     }
 }
 
-/// Settings with many lots of each kind.
-fn lot_settings() -> SimSettings {
-    let lots =
-        LotSettings { locked_permille: 100, foreign_permille: 300, ..LotSettings::default() };
-    SimSettings { rate: Rate::per_second(30), lots, ..SimSettings::default() }
+/// Settings with many listings of each kind.
+fn repricing_settings() -> SimSettings {
+    let repricing = RepricingSettings {
+        locked_permille: 100,
+        foreign_permille: 300,
+        ..RepricingSettings::default()
+    };
+    SimSettings { rate: Rate::per_second(30), repricing, ..SimSettings::default() }
 }
 
 /// Returns all events of the first two minutes of a market with changing prices.
-fn lot_events<W: WireFormat>(settings: &SimSettings) -> Vec<Arc<LotEvent>> {
-    let mut market = LotMarket::new(settings, W::DECIMALS, W::FIRST_ID, OPENED_AT);
+fn repricing_events<W: WireFormat>(settings: &SimSettings) -> Vec<Arc<SimEvent>> {
+    let mut market = RepricingModel::new(settings, W::DECIMALS, W::FIRST_ID, OPENED_AT);
     let mut events = Vec::new();
     while let Some(due) = market.next_due().filter(|due| *due < Duration::from_secs(120)) {
         market.advance(due, &mut events);
@@ -215,11 +218,14 @@ fn lot_events<W: WireFormat>(settings: &SimSettings) -> Vec<Arc<LotEvent>> {
     events.into_iter().map(Arc::new).collect()
 }
 
-/// Asserts that the bot parsed a lot as the market defined it.
+/// Asserts that the bot parsed a listing as the market defined it.
 #[track_caller]
-fn compare_lot(lot: &Lot, trade: &Trade<'_>) {
-    let (item, full_name) = (&*lot.item, trade.full_name());
-    assert_eq!((trade.id, trade.total_value), (TradeId::from_number(lot.id), Some(lot.price)));
+fn compare_repriced(listing: &SimListing, trade: &Trade<'_>) {
+    let (item, full_name) = (&*listing.item, trade.full_name());
+    assert_eq!(
+        (trade.id, trade.total_value),
+        (TradeId::from_number(listing.id), Some(listing.price))
+    );
     assert_eq!((trade.status, trade.items), (TradeStatus::Listed, 1), "{item:?}");
     assert_eq!(trade.defects, Defects::default(), "{item:?}");
     // Each market writes phases and gems in its own way.
@@ -236,18 +242,18 @@ fn compare_lot(lot: &Lot, trade: &Trade<'_>) {
         Some(either) => assert!(either.contains(&trade.float), "{item:?}: {:?}", trade.float),
         None => assert_eq!(trade.float, None, "{item:?}"),
     }
-    assert_eq!(trade.can_join == Some(false), lot.unlock_at.is_some(), "{item:?}");
-    assert!(trade.created_at.is_none_or(|at| at == lot.created_at), "{item:?}");
+    assert_eq!(trade.can_join == Some(false), listing.unlock_at.is_some(), "{item:?}");
+    assert!(trade.created_at.is_none_or(|at| at == listing.created_at), "{item:?}");
 }
 
 /// Feeds all events to the bot's parser, on a connection on which the client has sent these
 /// messages. Returns the number of events of each kind.
-fn compare_lots<W: WireFormat, M: Marketplace>(
+fn compare_all_repriced<W: WireFormat, M: Marketplace>(
     market: &M,
     query: &str,
     sent: &[String],
 ) -> BTreeMap<&'static str, u32> {
-    let settings = lot_settings();
+    let settings = repricing_settings();
     let account = AccountKeys { key: "k".to_owned(), user_id: "4711".to_owned(), seed: 7 };
     let opening = FeedOpening {
         account: &account,
@@ -262,7 +268,7 @@ fn compare_lots<W: WireFormat, M: Marketplace>(
         session.receive(message, Duration::ZERO);
     }
     let (mut protocol, mut counts) = (M::Protocol::of_recording(), BTreeMap::new());
-    for event in lot_events::<W>(&settings) {
+    for event in repricing_events::<W>(&settings) {
         for output in session.send_events(slice::from_ref(&event)) {
             let text = output.text().unwrap();
             let (message, rest) = protocol.split_first(FeedMessage::Text(text));
@@ -274,7 +280,7 @@ fn compare_lots<W: WireFormat, M: Marketplace>(
             };
             let read: Vec<_> = events.into_iter().collect();
             let [read] = &read[..] else { panic!("{read:?}: {text}") };
-            for kind in compare_lot_event(&event, read) {
+            for kind in compare_repricing_event(&event, read) {
                 *counts.entry(kind).or_default() += 1;
             }
         }
@@ -284,31 +290,34 @@ fn compare_lots<W: WireFormat, M: Marketplace>(
 
 /// Asserts that the bot read an event as the market meant it. Returns the kinds of the event.
 #[track_caller]
-fn compare_lot_event(event: &LotEvent, read: &markets::MarketEvent<'_>) -> Vec<&'static str> {
+fn compare_repricing_event(event: &SimEvent, read: &markets::MarketEvent<'_>) -> Vec<&'static str> {
     match (event, read) {
-        (LotEvent::Added(lot) | LotEvent::Repriced(lot), markets::MarketEvent::Trade(trade)) => {
-            let is_added = matches!(event, LotEvent::Added(_));
+        (
+            SimEvent::Added(listing) | SimEvent::Repriced(listing),
+            markets::MarketEvent::Trade(trade),
+        ) => {
+            let is_added = matches!(event, SimEvent::Added(_));
             let expected = if is_added { TradeEvent::Listed } else { TradeEvent::Repriced };
             assert_eq!(trade.event, expected);
-            compare_lot(lot, trade);
-            let has_phase = ItemKey::parse(&lot.item.market_name)
+            compare_repriced(listing, trade);
+            let has_phase = ItemKey::parse(&listing.item.market_name)
                 .is_some_and(|key| key.variant.phase().is_some());
             let kinds = [
                 (is_added, "added"),
                 (!is_added, "repriced"),
-                (lot.unlock_at.is_some(), "locked"),
+                (listing.unlock_at.is_some(), "locked"),
                 (has_phase, "with a phase"),
                 (trade.is_stattrak, "StatTrak"),
                 (trade.float.is_some(), "with a float"),
             ];
             kinds.into_iter().filter_map(|(is, kind)| is.then_some(kind)).collect()
         }
-        (LotEvent::Removed(lot), markets::MarketEvent::Notice(notice)) => {
-            assert_eq!(*notice, TradeNotice::Removed { id: TradeId::from_number(lot.id) });
+        (SimEvent::Removed(listing), markets::MarketEvent::Notice(notice)) => {
+            assert_eq!(*notice, TradeNotice::Removed { id: TradeId::from_number(listing.id) });
             vec!["removed"]
         }
-        (LotEvent::Foreign(lot), markets::MarketEvent::Trade(trade)) => {
-            assert_eq!((trade.id, trade.can_join), (TradeId::from_number(lot.id), Some(false)));
+        (SimEvent::Foreign(listing), markets::MarketEvent::Trade(trade)) => {
+            assert_eq!((trade.id, trade.can_join), (TradeId::from_number(listing.id), Some(false)));
             vec!["of another game"]
         }
         other => panic!("{other:?}"),
@@ -316,17 +325,17 @@ fn compare_lot_event(event: &LotEvent, read: &markets::MarketEvent<'_>) -> Vec<&
 }
 
 #[test]
-fn the_bot_parses_every_lot_of_the_markets_with_changing_prices() {
+fn the_bot_parses_every_listing_of_the_markets_with_changing_prices() {
     let endpoints = Endpoints::new("ws://127.0.0.1:1/", "http://127.0.0.1:1/v1").unwrap();
     let config = Config::new(endpoints, "unused");
     let token = token::issue(7, "4711", OPENED_AT.plus(Duration::from_secs(3_600)));
     let connect = json!({"id": 1, "connect": {"token": token}}).to_string();
     let subscribe = json!({"id": 2, "subscribe": {"channel": "public:obtained-skins"}}).to_string();
     let lis_skins =
-        compare_lots::<LisSkinsWire, _>(&LisSkins::new(&config), "", &[connect, subscribe]);
+        compare_all_repriced::<LisSkinsWire, _>(&LisSkins::new(&config), "", &[connect, subscribe]);
     let sent = ["40".to_owned(), r#"42["sub",{"name":"csgo"}]"#.to_owned()];
     let query = "EIO=4&transport=websocket";
-    let waxpeer = compare_lots::<WaxpeerWire, _>(&Waxpeer::new(&config), query, &sent);
+    let waxpeer = compare_all_repriced::<WaxpeerWire, _>(&Waxpeer::new(&config), query, &sent);
     for counts in [&lis_skins, &waxpeer] {
         for kind in ["added", "repriced", "removed", "locked", "with a phase", "StatTrak"] {
             assert!(counts.get(kind).is_some_and(|count| *count > 20), "{kind}: {counts:?}");

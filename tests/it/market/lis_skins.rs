@@ -6,21 +6,24 @@ use serde_json::{Value, json};
 use sniper::{
     domain::money::Amount,
     sim::{
-        Delivery, LisSkinsSim, ListedItem, LotSettings, SimServerError, SimSettings,
+        Delivery, LisSkinsSim, ListedItem, RepricingSettings, SimServerError, SimSettings,
         faults::FaultKind, repricing::purchase::ReturnReason,
     },
 };
 
 use super::client::{Answer, Feed, Http, quiet, redline, until};
 
-const LOTS: &str = "public:obtained-skins";
+const LISTINGS: &str = "public:obtained-skins";
 const VISIBLE: (Duration, Duration) = (Duration::ZERO, Duration::ZERO);
 
 /// Settings of a market on which nothing happens by itself, and a look-up finds a purchase at once.
 fn still() -> SimSettings {
-    let lots =
-        LotSettings { visible_after: VISIBLE, rollback_permille: 0, ..LotSettings::default() };
-    SimSettings { lots, ..quiet() }
+    let repricing = RepricingSettings {
+        visible_after: VISIBLE,
+        rollback_permille: 0,
+        ..RepricingSettings::default()
+    };
+    SimSettings { repricing, ..quiet() }
 }
 
 fn open(settings: SimSettings) -> LisSkinsSim {
@@ -96,7 +99,7 @@ impl Objects {
         let mut objects = Self::open(market);
         objects.connect(market);
         let own = format!("private:purchase-skins#{}", market.account().user_id);
-        for (id, channel) in [(2, LOTS), (3, &*own)] {
+        for (id, channel) in [(2, LISTINGS), (3, &*own)] {
             objects.feed.send(&json!({"id": id, "subscribe": {"channel": channel}}));
             // Publications of the first channel may arrive before the second reply.
             let reply = loop {
@@ -130,7 +133,7 @@ impl Objects {
 }
 
 #[test]
-fn the_feed_reports_lots_their_prices_and_their_removal() {
+fn the_feed_reports_listings_their_prices_and_their_removal() {
     let market = open(still());
     let mut objects = Objects::subscribed(&market);
     let item = ListedItem::plain(
@@ -168,7 +171,7 @@ fn the_feed_reports_lots_their_prices_and_their_removal() {
 }
 
 #[test]
-fn generated_lots_include_other_games_locks_and_several_objects_per_frame() {
+fn generated_listings_include_other_games_locks_and_several_objects_per_frame() {
     let market = open(SimSettings { rate: "400".parse().unwrap(), ..SimSettings::default() });
     let mut feed = Objects::subscribed(&market).feed;
     let (mut events, mut shared_frames) = (Vec::new(), 0);
@@ -190,8 +193,11 @@ fn generated_lots_include_other_games_locks_and_several_objects_per_frame() {
 
 #[test]
 fn the_feed_pings_and_closes_without_a_pong() {
-    let lots = LotSettings { pong_timeout: Duration::from_millis(300), ..LotSettings::default() };
-    let market = open(SimSettings { ping_every: Duration::from_secs(1), lots, ..still() });
+    let repricing = RepricingSettings {
+        pong_timeout: Duration::from_millis(300),
+        ..RepricingSettings::default()
+    };
+    let market = open(SimSettings { ping_every: Duration::from_secs(1), repricing, ..still() });
     let mut objects = Objects::open(&market);
     assert_eq!(objects.connect(&market)["connect"]["ping"], 1);
     assert_eq!(objects.next(), Some(json!({})));
@@ -202,8 +208,9 @@ fn the_feed_pings_and_closes_without_a_pong() {
 
 #[test]
 fn an_expired_token_is_an_error_and_an_invalid_one_closes_the_connection() {
-    let lots = LotSettings { token_valid_for: Duration::ZERO, ..LotSettings::default() };
-    let market = open(SimSettings { lots, ..still() });
+    let repricing =
+        RepricingSettings { token_valid_for: Duration::ZERO, ..RepricingSettings::default() };
+    let market = open(SimSettings { repricing, ..still() });
     let mut objects = Objects::open(&market);
     assert_eq!(objects.connect(&market)["error"]["code"], 109);
     objects.feed.send(&json!({"id": 1, "connect": {"token": "nonsense"}}));
@@ -260,7 +267,7 @@ fn an_order_buys_at_the_current_price_and_can_be_looked_up() {
     let books = market.books();
     let sale = books.sales().next().unwrap();
     assert_eq!((&*sale.own_id, &*sale.partner, sale.price.cents()), ("own-1", "123456789", 950));
-    assert_eq!((sale.limit.cents(), sale.lot), (1_015, id));
+    assert_eq!((sale.limit.cents(), sale.listing), (1_015, id));
     assert!(books.to_string().contains("1 sales; 0 own ids ordered more than once, 0 booked"));
 }
 
@@ -363,9 +370,10 @@ fn a_purchase_can_be_returned_in_the_answer_itself() {
 #[test]
 fn a_purchase_whose_answer_is_lost_can_be_looked_up_after_a_while() {
     let wait = Duration::from_millis(300);
-    let lots = LotSettings { visible_after: (wait, wait), ..LotSettings::default() };
+    let repricing =
+        RepricingSettings { visible_after: (wait, wait), ..RepricingSettings::default() };
     let faults = vec!["cut-after-commit".parse().unwrap()];
-    let market = open(SimSettings { lots, faults, ..still() });
+    let market = open(SimSettings { repricing, faults, ..still() });
     let id = list_one(&market);
     assert!(buy(&market, id, "own").is_none());
     assert_eq!(look_up(&market, "own"), json!([]));
@@ -390,8 +398,9 @@ fn the_market_may_keep_a_commission_of_a_returned_purchase() {
     let soon = (Duration::from_millis(20), Duration::from_millis(20));
     let later = (Duration::from_secs(1), Duration::from_secs(1));
     let delivery = Delivery { confirm: later, deliver: soon, fail_permille: 1_000, refund: soon };
-    let lots = LotSettings { commission_permille: 100, limits_requests: false, ..still().lots };
-    let market = open(SimSettings { delivery, lots, ..still() });
+    let repricing =
+        RepricingSettings { commission_permille: 100, limits_requests: false, ..still().repricing };
+    let market = open(SimSettings { delivery, repricing, ..still() });
     buy(&market, list_one(&market), "own").unwrap();
     let balance = get(&market, "/user/balance")["data"].clone();
     assert_eq!(balance["balance_locked"], 10.15, "{balance}");
@@ -408,13 +417,13 @@ fn a_purchase_passes_through_its_stages_and_may_be_returned() {
     let soon = (Duration::from_millis(20), Duration::from_millis(20));
     let run = |fail_permille: u32, rollback_permille: u32| {
         let delivery = Delivery { confirm: soon, deliver: soon, fail_permille, refund: soon };
-        let lots = LotSettings {
+        let repricing = RepricingSettings {
             visible_after: VISIBLE,
             rollback_permille,
             rollback_after: soon,
-            ..LotSettings::default()
+            ..RepricingSettings::default()
         };
-        let market = open(SimSettings { delivery, lots, ..still() });
+        let market = open(SimSettings { delivery, repricing, ..still() });
         let mut objects = Objects::subscribed(&market);
         buy(&market, list_one(&market), "own").unwrap();
         let mut statuses = Vec::new();
@@ -463,8 +472,9 @@ fn reads_of_the_account_can_be_faulty() {
 
 #[test]
 fn a_search_is_behind_and_an_empty_map_is_a_list() {
-    let lots = LotSettings { search_behind: Duration::ZERO, ..LotSettings::default() };
-    let market = open(SimSettings { lots, ..still() });
+    let repricing =
+        RepricingSettings { search_behind: Duration::ZERO, ..RepricingSettings::default() };
+    let market = open(SimSettings { repricing, ..still() });
     let id = list_one(&market);
     market.list_locked(redline(500), Duration::from_secs(86_400));
     let search = |query: &str| get(&market, &format!("/market/search?game=csgo&{query}"));

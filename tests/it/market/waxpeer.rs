@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sniper::{
     domain::money::Amount,
-    sim::{Delivery, ListedItem, LotSettings, SimSettings, WaxpeerSim, faults::FaultKind},
+    sim::{Delivery, ListedItem, RepricingSettings, SimSettings, WaxpeerSim, faults::FaultKind},
 };
 
 use super::client::{Answer, Feed, Http, quiet, redline, until};
@@ -13,8 +13,9 @@ use super::client::{Answer, Feed, Http, quiet, redline, until};
 /// Settings of a market on which nothing happens by itself, and a look-up finds a purchase at once.
 fn still() -> SimSettings {
     let visible_after = (Duration::ZERO, Duration::ZERO);
-    let lots = LotSettings { visible_after, rollback_permille: 0, ..LotSettings::default() };
-    SimSettings { lots, ..quiet() }
+    let repricing =
+        RepricingSettings { visible_after, rollback_permille: 0, ..RepricingSettings::default() };
+    SimSettings { repricing, ..quiet() }
 }
 
 fn open(settings: SimSettings) -> WaxpeerSim {
@@ -88,36 +89,36 @@ fn event(feed: &mut Feed) -> (String, Value) {
 }
 
 #[test]
-fn the_feed_reports_lots_their_prices_and_their_removal() {
+fn the_feed_reports_listings_their_prices_and_their_removal() {
     let market = open(still());
     let mut feed = subscribed(&market);
     let price = Amount::from_thousandths(912_340);
     let item = ListedItem::plain("★ M9 Bayonet | Ruby (Factory New)", price, price);
     let id = market.list_items(vec![item]).remove(0);
-    let (name, lot) = event(&mut feed);
+    let (name, listing) = event(&mut feed);
     assert_eq!(
-        (&*name, &lot["item_id"], &lot["price"]),
+        (&*name, &listing["item_id"], &listing["price"]),
         ("new", &json!(id.to_string()), &json!(912_340))
     );
-    assert_eq!(lot["name"], "★ M9 Bayonet | Doppler Ruby (Factory New)");
+    assert_eq!(listing["name"], "★ M9 Bayonet | Doppler Ruby (Factory New)");
     assert_eq!(
-        (&lot["phase"], &lot["paint_index"], &lot["game"]),
+        (&listing["phase"], &listing["paint_index"], &listing["game"]),
         (&json!("Ruby"), &json!(415), &json!("csgo"))
     );
     assert!(market.reprice(id, Amount::from_thousandths(912_339)));
-    let (name, lot) = event(&mut feed);
-    assert_eq!((&*name, &lot["price"]), ("update", &json!(912_339)));
+    let (name, listing) = event(&mut feed);
+    assert_eq!((&*name, &listing["price"]), ("update", &json!(912_339)));
     assert!(market.delist(id));
-    let (name, lot) = event(&mut feed);
-    assert_eq!((&*name, &lot["item_id"]), ("removed", &json!(id.to_string())));
-    assert!(lot["float"].is_null() && lot["auto"].is_null());
+    let (name, listing) = event(&mut feed);
+    assert_eq!((&*name, &listing["item_id"]), ("removed", &json!(id.to_string())));
+    assert!(listing["float"].is_null() && listing["auto"].is_null());
     assert!(market.relist(id));
-    let (name, lot) = event(&mut feed);
-    assert_eq!((&*name, &lot["item_id"]), ("new", &json!(id.to_string())));
+    let (name, listing) = event(&mut feed);
+    assert_eq!((&*name, &listing["item_id"]), ("new", &json!(id.to_string())));
 }
 
 #[test]
-fn a_feed_without_a_key_has_the_lots_and_not_the_account() {
+fn a_feed_without_a_key_has_the_listings_and_not_the_account() {
     let market = open(still());
     let mut feed = feed(&market, None);
     feed.send_text(r#"42["subscribe",{"name":"csgo"}]"#);
@@ -137,8 +138,11 @@ fn a_feed_without_a_key_has_the_lots_and_not_the_account() {
 
 #[test]
 fn the_server_pings_at_its_own_pace_and_closes_without_a_pong() {
-    let lots = LotSettings { pong_timeout: Duration::from_millis(300), ..LotSettings::default() };
-    let market = open(SimSettings { ping_every: Duration::from_millis(500), lots, ..still() });
+    let repricing = RepricingSettings {
+        pong_timeout: Duration::from_millis(300),
+        ..RepricingSettings::default()
+    };
+    let market = open(SimSettings { ping_every: Duration::from_millis(500), repricing, ..still() });
     let mut feed = Feed::connect(market.address(), &market.ws_url(), &[]);
     let opening = feed.text().unwrap();
     let opening: Value = serde_json::from_str(&opening[1..]).unwrap();
@@ -171,10 +175,10 @@ fn each_fault_of_the_feed_has_its_message() {
 
 #[test]
 fn the_full_rate_has_hundreds_of_events_per_second() {
-    let lots = LotSettings { price_changes: 32, ..LotSettings::default() };
+    let repricing = RepricingSettings { price_changes: 32, ..RepricingSettings::default() };
     let market =
-        open(SimSettings { rate: "12.5".parse().unwrap(), lots, ..SimSettings::default() });
-    // While few lots are open, fewer prices change.
+        open(SimSettings { rate: "12.5".parse().unwrap(), repricing, ..SimSettings::default() });
+    // While few listings are open, fewer prices change.
     market.list_items(vec![redline(10_000); 40]);
     let mut feed = subscribed(&market);
     let (began, mut events, mut updates) = (Instant::now(), 0, 0);

@@ -14,8 +14,8 @@ use sniper::{
     domain::{money::Amount, trade::TradeId},
     ledger::{HaltReason, Intent, OrderState, reader::LedgerReader},
     sim::{
-        Delivery, Fault, LisSkinsSim, LotSettings, MarketHistory, Rate, SimServer, SimSettings,
-        WaxpeerSim, repricing::books::SalesBooks,
+        Delivery, Fault, LisSkinsSim, MarketHistory, Rate, RepricingSettings, SimServer,
+        SimSettings, WaxpeerSim, repricing::books::SalesBooks,
     },
 };
 use tempfile::TempDir;
@@ -134,11 +134,12 @@ enum BotDirectory {
 impl Rig {
     /// Starts a market and writes settings that match every cheap listing.
     pub(super) fn new(market: Market, seed: u64, limits: Limits, faults: Vec<Fault>) -> Self {
-        let lots = LotSettings { rollback_permille: 100, ..LotSettings::default() };
+        let repricing =
+            RepricingSettings { rollback_permille: 100, ..RepricingSettings::default() };
         let running = RigMarket::start(
             market,
             SimSettings {
-                lots,
+                repricing,
                 rate: Rate::per_second(60),
                 seed,
                 balance: BALANCE,

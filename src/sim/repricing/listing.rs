@@ -1,4 +1,4 @@
-//! Lots and the events of their feed. Pure.
+//! Listings and the events of their feed. Pure.
 
 use std::sync::Arc;
 
@@ -20,24 +20,24 @@ const FOREIGN: [(&str, u32); 8] = [
     ("Taunt: The Example", 2),
 ];
 
-/// A lot at its current price.
+/// A listing at its current price.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lot {
+pub struct SimListing {
     pub id: u64,
     /// Number of this price in the history.
     pub number: u64,
     pub item: Arc<ListedItem>,
     pub price: Amount,
     pub created_at: UnixMs,
-    /// Time until which the lot is locked.
+    /// Time until which the listing is locked.
     pub unlock_at: Option<UnixMs>,
-    /// Price up to which the lot matches the demo's whitelist.
+    /// Price up to which the listing matches the demo's whitelist.
     pub(super) wanted_up_to: Option<Amount>,
-    /// Number of times that the lot was listed under this id.
+    /// Number of times that the listing was listed under this id.
     pub(super) listed_times: u32,
 }
 
-/// A lot of another game, which cannot be bought.
+/// A listing of another game, which cannot be bought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForeignLot {
     pub id: u64,
@@ -49,19 +49,19 @@ pub struct ForeignLot {
 
 /// An event of the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LotEvent {
-    Added(Arc<Lot>),
+pub enum SimEvent {
+    Added(Arc<SimListing>),
     Foreign(ForeignLot),
-    Repriced(Arc<Lot>),
-    Removed(Arc<Lot>),
+    Repriced(Arc<SimListing>),
+    Removed(Arc<SimListing>),
     Purchase(Arc<Purchase>),
     Balance(Amount),
 }
 
-/// A scheduled change of a lot or, from `Sent` on, of a purchase. The number is
-/// [`Lot::listed_times`] at the time of scheduling.
+/// A scheduled change of a listing or, from `Sent` on, of a purchase. The number is
+/// [`SimListing::listed_times`] at the time of scheduling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum LotChange {
+pub(super) enum SimChange {
     RivalBuys(u32),
     Expired(u32),
     Relisted,
