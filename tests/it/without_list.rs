@@ -18,7 +18,7 @@ use sniper::{
     sim::{
         Fault, LisSkinsSim, SimSettings, WaxpeerSim,
         faults::FaultKind,
-        repricing::server::{LotServer, WireFormat},
+        repricing::server::{RepricingServer, WireFormat},
     },
     ws::{self, Feed, FeedError},
 };
@@ -31,7 +31,7 @@ use crate::{
 
 /// Waits until the bot can order.
 #[track_caller]
-fn ready<W: WireFormat>(bot: &Program, market: &LotServer<W>) -> impl Future<Output = ()> {
+fn ready<W: WireFormat>(bot: &Program, market: &RepricingServer<W>) -> impl Future<Output = ()> {
     until(|| {
         let log = bot.out() + &bot.err();
         assert!(!log.contains("ERROR"), "{log}");

@@ -680,7 +680,6 @@ fn write_error(error: WsError) -> FeedError {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "an unexpected value fails the test")]
 mod tests {
     use std::cell::Cell;
 

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use sniper::sim::{
     SimServer,
-    repricing::server::{LotServer, WireFormat},
+    repricing::server::{RepricingServer, WireFormat},
 };
 use tempfile::TempDir;
 
@@ -49,7 +49,7 @@ impl Program {
     /// Starts the program on a market with an API key, in a new directory.
     pub(crate) fn start_on<W: WireFormat>(
         name: &str,
-        market: &LotServer<W>,
+        market: &RepricingServer<W>,
         args: &[&str],
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();

@@ -10,11 +10,11 @@ use serde_json::Value;
 use sniper::{
     domain::trade::TradeStatus,
     sim::{
-        Delivery, LotSettings, SimSettings,
+        Delivery, RepricingSettings, SimSettings,
         lis_skins::LisSkinsWire,
         repricing::{
             purchase::ReturnReason,
-            server::{LotServer, WireFormat},
+            server::{RepricingServer, WireFormat},
         },
         waxpeer::WaxpeerWire,
     },
@@ -73,12 +73,13 @@ fn roll_back<W: WireFormat>(name: &str) {
     let (soon, never) = (Duration::from_millis(20), Duration::from_secs(3_600));
     let (confirm, deliver, refund) = ((soon, soon), (soon, soon), (never, never));
     let delivery = Delivery { confirm, deliver, fail_permille: 0, refund };
-    let lots = LotSettings {
+    let repricing = RepricingSettings {
         visible_after: (Duration::ZERO, Duration::ZERO),
         rollback_permille: 0,
-        ..LotSettings::default()
+        ..RepricingSettings::default()
     };
-    let market = LotServer::<W>::start(SimSettings { delivery, lots, ..quiet() }).unwrap();
+    let market =
+        RepricingServer::<W>::start(SimSettings { delivery, repricing, ..quiet() }).unwrap();
     let bot = Program::start_on(name, &market, &["run", "--live"]);
     wait(&bot, |log| log.contains("Signed in") && market.stats().feeds_subscribed > 0);
     market.list_items(vec![redline(1_015)]);
