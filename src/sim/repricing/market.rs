@@ -298,8 +298,7 @@ impl RepricingModel {
             return;
         }
         let from = self.rng.u64(*first..=*last);
-        let Some(listing) = self.open.range(from..).next().map(|(_, listing)| listing.clone())
-        else {
+        let Some(listing) = self.open.range(from..).next().map(|(_, it)| it.clone()) else {
             return;
         };
         let price = self.next_price(&listing);
@@ -340,9 +339,7 @@ impl RepricingModel {
         now: Duration,
         events: &mut Vec<SimEvent>,
     ) -> bool {
-        let Some(mut listing) =
-            self.open.get(&id).filter(|listing| listing.price != price).cloned()
-        else {
+        let Some(mut listing) = self.open.get(&id).filter(|it| it.price != price).cloned() else {
             return false;
         };
         self.history.record_close(listing.number, now, CloseReason::Expired);
@@ -508,8 +505,7 @@ impl RepricingModel {
 
     /// Applies one scheduled change to a listing or a purchase.
     fn apply(&mut self, subject: u64, change: SimChange, at: Duration, events: &mut Vec<SimEvent>) {
-        let is_same =
-            |times| self.open.get(&subject).is_some_and(|listing| listing.listed_times == times);
+        let is_same = |times| self.open.get(&subject).is_some_and(|it| it.listed_times == times);
         match change {
             SimChange::RivalBuys(times) if is_same(times) => {
                 self.remove(subject, at, CloseReason::BoughtByRival, events);
