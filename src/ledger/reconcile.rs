@@ -25,13 +25,13 @@
 //!    lower.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use super::{
     account::SETTLE,
     event::{Evidence, EvidenceSource, HaltReason, LedgerEvent, OrderState, Sequence},
     intent::Intent,
-    state::{LedgerState, REFUNDABLE},
+    state::LedgerState,
 };
 use crate::{
     domain::money::Amount,
@@ -68,6 +68,10 @@ struct ListedTrade {
     trade: OwnTrade,
     sequence: Option<Sequence>,
 }
+
+/// Age after which a delivered purchase is no longer refunded: the time of a trade reversal on
+/// Steam and a margin.
+pub(super) const REFUNDABLE: Duration = Duration::from_secs(8 * 86_400);
 
 /// Result of one read of the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -407,6 +411,14 @@ impl LedgerState {
             let listed = self.listed_without_known_status(listed);
             events.push(LedgerEvent::Halted(HaltReason::Disagreement { missing, listed }));
         }
+    }
+
+    /// Iterates over the purchases approved since `moment` that the market may still refund, the
+    /// oldest first.
+    pub(super) fn refundable_since(&self, moment: UnixMs) -> impl Iterator<Item = &Intent> {
+        let recent = self.followed_up.range((moment, Sequence(0))..);
+        let recent = recent.filter_map(|(_at, sequence)| self.at(*sequence));
+        recent.filter(|intent| intent.state.is_charged())
     }
 
     /// Returns `true` if a list shows that none of the purchases that the market may still refund

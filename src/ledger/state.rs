@@ -35,7 +35,7 @@ use super::{
     },
     prealloc,
     rate::{OrderRate, orders_ahead},
-    reconcile::AbsentLookUps,
+    reconcile::{AbsentLookUps, REFUNDABLE},
     window::Window,
 };
 use crate::{
@@ -72,9 +72,6 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
-/// Age after which a delivered purchase is no longer refunded: the time of a trade reversal on Steam
-/// and a margin.
-pub(super) const REFUNDABLE: Duration = Duration::from_secs(8 * 86_400);
 /// Minimum free capacity of the collections that an approval grows, after
 /// [`LedgerState::reserve_capacity`]. More than the orders that are ever in flight.
 const HEADROOM: usize = 2_048;
@@ -314,14 +311,6 @@ impl LedgerState {
             refundable.next().map(|intent| intent.reserved_at)
         });
         open.into_iter().chain(lost).chain(refundable).min()
-    }
-
-    /// Iterates over the purchases approved since `moment` that the market may still refund, the
-    /// oldest first.
-    pub(super) fn refundable_since(&self, moment: UnixMs) -> impl Iterator<Item = &Intent> {
-        let recent = self.followed_up.range((moment, Sequence(0))..);
-        let recent = recent.filter_map(|(_at, sequence)| self.at(*sequence));
-        recent.filter(|intent| intent.state.is_charged())
     }
 
     /// Iterates over the orders of unknown outcome, the newest first.

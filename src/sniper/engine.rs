@@ -16,8 +16,8 @@
 //! # Cache warming
 //!
 //! Minutes may pass between two orders, after which the CPU caches no longer contain the path of an
-//! order: the ledger's write alone then takes ten times as long. So a live bot runs the path without
-//! side effects every millisecond, and continuously where a CPU core is reserved.
+//! order: the ledger's write alone then takes ten times as long. So a live bot runs the path
+//! without side effects every millisecond, and continuously where a CPU core is reserved.
 
 use std::{
     collections::HashMap,
@@ -762,9 +762,9 @@ impl<B: OrderSender> Engine<B> {
     #[inline]
     pub(super) fn warm_caches(&mut self, interval: Duration, now: Now) {
         if self.next_cache_warming.is_none_or(|from| from <= now.instant) {
+            let began = Instant::now();
             self.run_order_path(now);
-            let took = now.instant.elapsed();
-            let wait = if took < SLOW_RUN { interval } else { SLOW_DISK_PAUSE };
+            let wait = if began.elapsed() < SLOW_RUN { interval } else { SLOW_DISK_PAUSE };
             self.next_cache_warming = now.instant.checked_add(wait);
         }
     }

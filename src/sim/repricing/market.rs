@@ -622,7 +622,6 @@ impl RepricingModel {
         self.books.update(number, |sale| sale.stage = stage);
     }
 
-    /// Credits the money of a returned purchase.
     pub(super) fn refund(&mut self, number: u64, at: Duration, events: &mut Vec<SimEvent>) {
         let Some(purchase) = self.purchases.get(&number) else { return };
         let refund = purchase.price.saturating_sub(purchase.commission);
