@@ -1,7 +1,7 @@
 //! Reads the account at an interval, and soon after an event that the account should reflect.
 
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
+    sync::atomic::{AtomicBool, AtomicI64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -84,6 +84,7 @@ pub struct RefreshRequests {
     soon: Notify,
     now: Notify,
     oldest_open_ms: AtomicI64,
+    needs_history: AtomicBool,
     /// `None` on a market without own order ids.
     order_look_ups: Option<OrderLookUps>,
     /// `true` once the first read of the account has ended.
@@ -103,6 +104,7 @@ impl RefreshRequests {
             soon: Notify::new(),
             now: Notify::new(),
             oldest_open_ms: AtomicI64::new(i64::MAX),
+            needs_history: AtomicBool::new(false),
             order_look_ups: looks_up_orders.then(OrderLookUps::default),
             has_read: watch::Sender::new(false),
         }
@@ -156,6 +158,12 @@ impl RefreshRequests {
         self.oldest_open_ms.store(ms, Ordering::Relaxed);
     }
 
+    /// Lets every read of the purchases go back as far as the first one, because a refund of an
+    /// earlier purchase may hide the charge of an order of unknown outcome.
+    pub fn set_needs_history(&self, needs_history: bool) {
+        self.needs_history.store(needs_history, Ordering::Relaxed);
+    }
+
     fn back_to(&self, started: UnixMs) -> UnixMs {
         UnixMs(self.oldest_open_ms.load(Ordering::Relaxed)).min(started)
     }
@@ -203,6 +211,9 @@ pub async fn poll_account<M: MarketApi>(
         };
         if let Some((user, as_of)) = user.filter(|_user| config.reads_purchases) {
             let needed = requests.back_to(started);
+            if requests.needs_history.load(Ordering::Relaxed) {
+                times.history_from = None;
+            }
             let update = if reader.has_purchases() {
                 read_purchases(reader, &user, needed, &mut times).await
             } else {

@@ -122,6 +122,11 @@ impl Connection {
         PendingInput::Data
     }
 
+    /// Makes the first system call of [`pending_input`](Self::pending_input), and reads nothing.
+    pub(super) fn has_event(&self) -> bool {
+        has_event(&self.stream)
+    }
+
     /// Writes a request as far as the socket buffer allows. [`flush`](Self::flush) writes the rest.
     /// Returns the time just before the first write; with TLS, after encryption.
     ///

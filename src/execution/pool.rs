@@ -174,7 +174,7 @@ impl PoolState {
         let ConnectionPool { request, slots, idle, last_order, .. } = &mut *pool;
         let next = idle.last().and_then(|index| slots.get(*index));
         if let Some(connection) = next.and_then(|slot| slot.connection.as_ref()) {
-            std::hint::black_box(connection.pending_input());
+            std::hint::black_box(connection.has_event());
         }
         if let Some(order) = last_order {
             let time = if request.needs_time() { clock::now() } else { UnixMs(0) };

@@ -71,7 +71,7 @@ struct ListedTrade {
 
 /// Age after which a delivered purchase is no longer refunded: the time of a trade reversal on
 /// Steam and a margin.
-pub(super) const REFUNDABLE: Duration = Duration::from_secs(8 * 86_400);
+const REFUNDABLE: Duration = Duration::from_secs(8 * 86_400);
 
 /// Result of one read of the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -413,23 +413,24 @@ impl LedgerState {
         }
     }
 
-    /// Iterates over the purchases approved since `moment` that the market may still refund, the
-    /// oldest first.
-    pub(super) fn refundable_since(&self, moment: UnixMs) -> impl Iterator<Item = &Intent> {
-        let recent = self.followed_up.range((moment, Sequence(0))..);
-        let recent = recent.filter_map(|(_at, sequence)| self.at(*sequence));
-        recent.filter(|intent| intent.state.is_charged())
-    }
-
-    /// Returns `true` if a list shows that none of the purchases that the market may still refund
-    /// was cancelled before it was read.
+    /// Returns `true` if a list shows that none of the purchases that the market may have refunded
+    /// before the last balance was cancelled.
     fn shows_all_uncancelled(
         &self,
         reading: &AccountReading<'_>,
         listed: &HashMap<TradeId, ListedTrade>,
     ) -> bool {
-        let recent = self.refundable_since(reading.started.minus(REFUNDABLE));
-        let mut refundable = recent.chain(self.open_intents().filter(|it| it.state.is_charged()));
+        let delivered_since = reading.started.minus(REFUNDABLE);
+        let approved_since = delivered_since.minus(REFUNDABLE);
+        let recent = self.followed_up.range((approved_since, Sequence(0))..);
+        let recent = recent.filter_map(|(_at, sequence)| self.at(*sequence));
+        let delivered = recent.filter(|intent| {
+            intent.state == OrderState::Completed && delivered_since <= intent.state_since
+        });
+        let undelivered = self.open_intents().filter(|intent| intent.state.is_charged());
+        // The balance that shows no charge had arrived by then.
+        let until = reading.started.minus(SETTLE);
+        let mut refundable = delivered.chain(undelivered).filter(|it| it.reserved_at <= until);
         refundable.all(|intent| {
             listed.get(&intent.id).is_some_and(|listed| {
                 listed.sequence == Some(intent.sequence) && is_shown_uncancelled(&listed.trade)

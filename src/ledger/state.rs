@@ -35,7 +35,7 @@ use super::{
     },
     prealloc,
     rate::{OrderRate, orders_ahead},
-    reconcile::{AbsentLookUps, REFUNDABLE},
+    reconcile::AbsentLookUps,
     window::Window,
 };
 use crate::{
@@ -299,18 +299,11 @@ impl LedgerState {
         &self.intents
     }
 
-    /// Returns the approval time of the oldest unresolved intent, or while the absence of an order
-    /// from the list has to be decided, of the oldest purchase whose refund could hide a charge.
+    /// Returns the approval time of the oldest unresolved intent.
     pub fn oldest_open(&self) -> Option<UnixMs> {
-        let open = self.open_intents().next().map(|intent| intent.reserved_at);
+        let open = self.open_intents().next();
         let lost = (self.loss.count > 0).then_some(self.loss.not_before);
-        let unknown = self.open_intents().find(|intent| intent.state == OrderState::Unknown);
-        let absent_since = unknown.map(|intent| intent.changed_at).into_iter().chain(lost).min();
-        let refundable = absent_since.and_then(|since| {
-            let mut refundable = self.refundable_since(since.minus(REFUNDABLE));
-            refundable.next().map(|intent| intent.reserved_at)
-        });
-        open.into_iter().chain(lost).chain(refundable).min()
+        open.map(|intent| intent.reserved_at).into_iter().chain(lost).min()
     }
 
     /// Iterates over the orders of unknown outcome, the newest first.

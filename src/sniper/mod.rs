@@ -322,6 +322,7 @@ impl<B: OrderSender> Sniper<B> {
         engine.update_ledger(|ledger| Ok(ledger.check_losses(now.wall)));
         let due = engine.run_timers(now);
         let snapshot = engine.ledger().snapshot(now.wall);
+        requests.set_needs_history(snapshot.unknown > 0 || snapshot.loss.count > 0);
         if engine.take_refresh_request() {
             requests.set_oldest_open(engine.ledger().oldest_open());
             if snapshot.reconciled {

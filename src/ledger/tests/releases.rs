@@ -169,16 +169,32 @@ fn an_absence_proves_nothing_while_the_list_does_not_show_every_purchase_as_it_w
 }
 
 #[test]
-fn a_list_for_an_unknown_order_reaches_back_to_every_purchase_that_may_be_refunded() {
-    let mut ledger = with_balance();
-    let day = |days: u64| after(days * 86_400);
-    for (n, days) in [(1, 0), (2, 3), (3, 10)] {
-        let _effects = place_order(&mut ledger, order_request(n, 1), &BOUGHT, day(days));
-        let _needs_read = ledger.observe(&id(n), TradeStatus::Completed, day(days));
+fn an_absence_needs_no_purchase_that_is_too_old_or_too_new_for_a_refund_before_the_balance() {
+    for (approved, delivered, is_free) in [(0, 1, true), (0, 3, false), (10, 10, true)] {
+        let day = |days: u64, second: u64| after(days * 86_400 + second);
+        let mut ledger = with_balance();
+        ledger.state.set_list(Some(account::SETTLE));
+        let buy = |ledger: &mut Ledger| {
+            // The last purchase is confirmed just before the list is requested.
+            let second = if approved == 10 { 134 } else { 0 };
+            let _effects = place_order(ledger, order_request(1, 1), &BOUGHT, day(approved, second));
+            let _effects = ledger.observe(&id(1), TradeStatus::Completed, day(delivered, second));
+        };
+        if approved < 10 {
+            buy(&mut ledger);
+        }
+        let spent = if approved < 10 { 1 } else { 0 };
+        let _effects = ledger.set_balance(coins(100 - spent), day(9, 0), day(9, 0));
+        let _effects = place_order(&mut ledger, order_request(2, 1), &UNKNOWN, day(10, 0));
+        let _effects = ledger.set_balance(coins(100 - spent), day(10, 70), day(10, 70));
+        if approved == 10 {
+            buy(&mut ledger);
+        }
+        let read = AccountReading { trades: &[], complete: true, started: day(10, 135) };
+        let _effects = ledger.reconcile(&read, None, day(10, 135));
+        let expected = if is_free { OrderState::NotBought } else { OrderState::Unknown };
+        assert_eq!(state_of(&ledger, 2), expected, "{approved} {delivered}");
     }
-    assert_eq!(ledger.oldest_open(), None);
-    let _effects = place_order(&mut ledger, order_request(4, 1), &UNKNOWN, day(10));
-    assert_eq!(ledger.oldest_open(), Some(day(3)));
 }
 
 #[test]
