@@ -6,8 +6,8 @@
 //!
 //! 1. The first entry that matches decides.
 //! 2. A listing with an unreadable required field never matches.
-//! 3. A decision takes one look-up and one comparison per entry for that item; other entries cost
-//!    nothing. An entry with a percent rule takes one more look-up.
+//! 3. A decision does one look-up by name, then checks only the entries for that item, in order;
+//!    other entries cost nothing. An entry with a percent rule takes one more look-up.
 //! 4. `max_price` is compared first. An entry with a percent rule matches only with a fresh
 //!    reference price of this very item.
 
@@ -129,7 +129,7 @@ impl Whitelist {
         for &index in candidates {
             let Some(entry) = self.entries.get(index) else { continue };
             if has_paused && self.paused.contains(index) {
-                // A paused entry does not hide the mismatch of another one.
+                // The mismatch of another entry stays the reported reason.
                 if matches!(decision, Decision::NotListed) {
                     decision = Decision::Mismatched { entry: index, mismatch: Mismatch::Paused };
                 }
@@ -173,7 +173,7 @@ impl Whitelist {
         self.set_paused_where(is_paused, |entry| entry.group_name() == Some(name))
     }
 
-    /// Sets whether a group is paused as a whole, but not its entries. Returns `false` if no entry
+    /// Sets only the group's own paused flag; its entries keep theirs. Returns `false` if no entry
     /// is in this group.
     pub fn mark_group_paused(&self, name: &str, is_paused: bool) -> bool {
         let at = self.groups.binary_search_by(|group| (**group).cmp(name));
@@ -200,9 +200,8 @@ impl Whitelist {
 }
 
 impl Whitelist {
-    /// Returns `true` if an entry is about other items than the listing, for any of its conditions
-    /// that was found not to be met. Prices are compared before kinds of items, because that is
-    /// faster.
+    /// Returns `true` if a listing is another kind of item than the entry wants, also if another
+    /// condition was found not to be met before: prices are compared first, because that is faster.
     pub fn is_about_other_items(
         &self,
         entry: usize,
@@ -235,8 +234,8 @@ impl Whitelist {
         }
     }
 
-    /// Formats a condition that is not met, and what share of the reference the listing costs, if
-    /// the entry is about such items.
+    /// Formats a mismatch and, if the item is of the wanted kind, the price as a percentage of the
+    /// reference.
     pub fn reason_with_share(
         &self,
         entry: usize,
@@ -261,8 +260,8 @@ impl<'p> PriceView<'p> {
     /// No reference prices at all.
     pub const NONE: Self = Self { book: None, now: UnixMs(0) };
 
-    /// Creates a view. Ages are compared with `now`, which must follow corrections of the wall
-    /// clock, because the times of tables come from it and from the sites.
+    /// Creates a view that computes the ages of tables against `now`, which must follow corrections
+    /// of the wall clock, because the times of tables come from it and from the sites.
     pub const fn new(book: &'p PriceBook, now: UnixMs) -> Self {
         Self { book: Some(book), now }
     }
@@ -278,8 +277,8 @@ impl<'p> PriceView<'p> {
         }
     }
 
-    /// Returns the reference of an entry and the share of it that a listing costs, if the entry has
-    /// a percent rule and the item a reference.
+    /// Returns the reference price for an entry, and the listing's price as a percentage of it, if
+    /// the entry has a percent rule and the item a reference.
     pub fn decided(self, entry: &WhitelistEntry, trade: &Trade<'_>) -> Option<DecidedReference> {
         self.book?.decided(entry.percent.as_ref()?, trade, self.now)
     }
@@ -334,8 +333,8 @@ pub enum Decision {
     Unreadable(Defects),
 }
 
-/// Condition that is not met. The field `is` has the listing's value, and the other field has the
-/// entry's bound.
+/// Condition that is not met. `is` is the listing's value, and the other field is the entry's
+/// bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch {
     /// The operator has paused the entry.
@@ -471,7 +470,7 @@ pub(super) fn mismatch(
         .or_else(|| percent_mismatch(entry, trade, prices))
 }
 
-/// Checks the conditions that are no upper bounds: variant, wear and minimum price.
+/// Checks variant, wear and minimum price.
 #[inline]
 fn kind_mismatch(entry: &WhitelistEntry, trade: &Trade<'_>, price: Amount) -> Option<Mismatch> {
     if trade.is_stattrak != entry.stattrak {

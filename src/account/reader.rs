@@ -35,8 +35,8 @@ use crate::{
     },
 };
 
-/// Lead of the local wall clock before the server's that needs no correction: a list reaches back
-/// further than needed.
+/// Maximum time by which the local clock may be ahead of the server's without a correction. Lists
+/// reach back further than needed by more than that.
 const AHEAD_TOLERATED: Duration = Duration::from_secs(60);
 
 /// Rate-limited reader.
@@ -62,8 +62,8 @@ pub struct UserReading {
 }
 
 impl UserReading {
-    /// Returns the time by which the local wall clock is ahead of the server's, at most, or zero if
-    /// that is tolerated; `None` without a `Date`.
+    /// Returns an upper bound on the time by which the local clock is ahead of the server's; zero
+    /// up to [`AHEAD_TOLERATED`], and `None` without a `Date`.
     fn local_clock_ahead(&self) -> Option<Duration> {
         let ClockExchange { sent, received } = self.exchange;
         let ahead = self.as_of.plus(received.saturating_duration_since(sent)).since(self.date?);
@@ -144,7 +144,7 @@ impl<M: MarketApi> AccountReader<M> {
     /// # Errors
     ///
     /// Returns a [`ReadFailure`] if a page cannot be read before [`LookBack::needed`] was reached.
-    /// A partial list is dropped because it is no evidence.
+    /// A partial list is discarded: it cannot show that an order is absent.
     ///
     /// # Cancel safety
     ///
@@ -272,7 +272,7 @@ impl ListingsPage {
         Ok(reader.market.read_listings(&self.response)?)
     }
 
-    /// Returns the latest server time at which the page can have been generated.
+    /// Returns an upper bound on the server time of the page: its `Date` has a resolution of 1 s.
     pub fn latest(&self) -> Option<UnixMs> {
         self.response.head.date.map(|date| date.plus(Duration::from_secs(1)))
     }

@@ -13,11 +13,11 @@ use crate::{
     text::{counted, truncated},
 };
 
-/// Version of the Discord API in which waits are in seconds. The address that Discord shows has no
-/// version, which means version 6, where they are in milliseconds.
+/// Version of the Discord API, whose waits are in seconds. Addresses that Discord shows have no
+/// version, which means version 6, whose waits are in milliseconds.
 const DISCORD_VERSION: &str = "v10";
 
-/// Address and version, which Discord demands of programs. There is no public address.
+/// User agent in the form that Discord requires of bots. The program has no public address.
 const DISCORD_AGENT: &str =
     concat!("DiscordBot (https://sniper.invalid, ", env!("CARGO_PKG_VERSION"), ")");
 
@@ -40,8 +40,8 @@ const NTFY_LOUD: u8 = 4;
 /// Priority of a silent ntfy message.
 const NTFY_SILENT: u8 = 2;
 
-/// Creates the request of one message. `id` is the same for every try of it. `chat_id` replaces
-/// that of a Telegram group that has moved.
+/// Creates the request of one message. `id` is the same for every try of it. `chat_id` overrides
+/// the configured one after a Telegram group has moved.
 pub fn request(
     target: &ChannelTarget,
     message: &AlertMessage,
@@ -73,7 +73,7 @@ pub fn request(
 }
 
 /// Creates the request that checks the address and the token without sending a message; `None` for
-/// a webhook, for whose receiver any request would be an alert.
+/// a webhook, whose receiver would treat any request as an alert.
 pub fn check_request(target: &ChannelTarget) -> Option<HttpRequest> {
     match target {
         ChannelTarget::Discord { url } => {
@@ -200,7 +200,7 @@ fn webhook_signature(key: &str, id: &str, seconds: &str, body: &str) -> String {
     format!("v1,{}", STANDARD.encode(tag))
 }
 
-/// Cuts a text at a maximum length, not behind a backslash, and states the number of lines that
+/// Truncates a text without leaving a backslash at its end, and appends the number of lines that
 /// are missing. `size` is the length of a character.
 fn shortened(text: &str, max: usize, size: fn(char) -> usize) -> String {
     let mut length = 0_usize;

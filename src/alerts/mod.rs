@@ -7,13 +7,13 @@
 //!
 //! # Invariants
 //!
-//! 1. No alert delays an order. The engine only calls [`AlertSender::emit`], which tries once to
-//!    put a value into a bounded queue, after the order was sent. The other thread polls the queue,
-//!    so the engine does not wake it.
+//! 1. No alert delays an order. After an order was sent, the engine calls [`AlertSender::emit`],
+//!    which tries once to put a value into a bounded queue. The thread of the alerts polls the
+//!    queue, so the engine makes no system call to wake it.
 //! 2. Every queue is bounded. An event that does not fit, or cannot be delivered, is counted and
 //!    logged once.
 //! 3. An address or token is sent to its own host only, and redirects are not followed.
-//! 4. Texts of the market are escaped as each channel demands.
+//! 4. Text from the market is escaped for each channel.
 
 pub mod channel;
 pub mod event;
@@ -38,7 +38,7 @@ pub use self::{
 };
 use crate::{clock, threads::lock};
 
-/// Maximum number of events between the engine and the thread of the alerts.
+/// Capacity of the queue from the engine to the thread of the alerts.
 pub const QUEUED_MAX: usize = 512;
 
 /// Emits the engine's events and publishes its figures, without waiting. The default does nothing.
@@ -49,17 +49,17 @@ pub struct AlertSender(Option<Arc<SenderState>>);
 struct SenderState {
     queue: SyncSender<Alert>,
     has_channels: AtomicBool,
-    /// `true` after a channel was added that has not received the lasting conditions.
+    /// `true` if a new channel has not received the conditions that hold.
     has_new_channel: AtomicBool,
     /// Number of events for which a queue was full.
     lost: AtomicU64,
-    /// Number of turns of the engine's event loop.
+    /// Number of iterations of the engine's event loop.
     turns: AtomicU64,
     figures: Mutex<SessionFigures>,
     /// State of each channel, for the status; removed ones included, because their tasks may still
     /// deliver.
     channels: Mutex<Vec<Arc<ChannelState>>>,
-    /// Alerts that earlier channels have not delivered.
+    /// Alerts that removed channels have not delivered.
     undelivered_before: AtomicU64,
     /// Free space below the data directory in MB; `u64::MAX` while unknown.
     free_mb: AtomicU64,
@@ -89,8 +89,8 @@ impl AlertSender {
         }
     }
 
-    /// Emits an event like [`emit`](Self::emit). Returns `false` if there is a channel, and the
-    /// queue is full. That counts as no loss, because the caller tries again.
+    /// Emits an event like [`emit`](Self::emit). Returns `false` if there is a channel and the
+    /// queue is full; the event is not counted as lost, because the caller tries again.
     pub fn try_emit(&self, event: impl FnOnce() -> AlertEvent) -> bool {
         let has_channels = |state: &&Arc<SenderState>| state.has_channels.load(Ordering::Relaxed);
         let Some(state) = self.0.as_ref().filter(has_channels) else { return true };
@@ -113,7 +113,7 @@ impl AlertSender {
         }
     }
 
-    /// Reports that the session stops: its event loop may stand still from now on.
+    /// Reports that the session stops: its event loop may make no more iterations.
     pub fn stopping(&self) {
         if let Some(state) = &self.0 {
             state.is_stopping.store(true, Ordering::Release);
@@ -127,9 +127,9 @@ struct ChannelState {
     name: String,
     /// Alerts that will never be delivered.
     undelivered: AtomicU64,
-    /// Alerts in the queue to the task.
+    /// Alerts that the task has not received yet.
     queued: AtomicU64,
-    /// Alerts that wait or are being sent.
+    /// Alerts that the task has received and not delivered yet.
     waiting: AtomicU64,
     /// `true` if the service has rejected the channel for good.
     is_disabled: AtomicBool,
@@ -152,8 +152,8 @@ impl ChannelState {
         [&self.queued, &self.waiting].iter().all(|it| it.load(Ordering::Relaxed) == 0)
     }
 
-    /// Counts the alerts that wait as undelivered, after the end of the task. Returns the number of
-    /// all that were not delivered.
+    /// Counts the remaining alerts as undelivered after the end of the task. Returns the new total
+    /// of undelivered alerts.
     fn give_up(&self) -> u64 {
         let counters = [&self.queued, &self.waiting].into_iter();
         let waiting = counters.map(|it| it.swap(0, Ordering::Relaxed)).fold(0, u64::saturating_add);

@@ -276,8 +276,9 @@ fn read_pasted(from: impl Read) -> io::Result<String> {
     Ok(text)
 }
 
-/// Terminal without echo until it is dropped. Lines are not edited by the terminal, which would cut
-/// them at 4,095 bytes, and Ctrl-C is a character, because a signal would leave the echo off.
+/// Disables the echo of the terminal until it is dropped. Lines are not edited by the terminal,
+/// which would cut them at 4,095 bytes, and Ctrl-C is a character, because a signal would leave the
+/// echo off.
 struct Hidden<'s> {
     stdin: &'s io::Stdin,
     before: Termios,
@@ -303,7 +304,8 @@ impl Drop for Hidden<'_> {
     }
 }
 
-/// Reads a line as a terminal edits it. Returns `None` after Ctrl-C or the end of the input.
+/// Reads a line with the editing keys of a terminal. Returns `None` after Ctrl-C or the end of the
+/// input.
 fn hidden_line(bytes: impl Iterator<Item = io::Result<u8>>) -> io::Result<Option<String>> {
     let mut line = Vec::new();
     for byte in bytes {
@@ -351,7 +353,7 @@ fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), InitError> {
         }
         Err(source) => return Err(InitError::Write { name: name(), source }),
     };
-    // The umask may have removed the owner's own permissions.
+    // The umask may have cleared bits of the owner.
     let written = file
         .set_permissions(Permissions::from_mode(mode))
         .and_then(|()| file.write_all(text.as_bytes()))

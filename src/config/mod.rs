@@ -161,7 +161,7 @@ pub const CACHE_WARMING_INTERVAL: Duration = Duration::from_millis(1);
 /// Settings that trade resources for latency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpeedConfig {
-    /// Keeps the code of an order in the CPU caches, which takes about a fiftieth of a core.
+    /// Keeps the code of an order in the CPU caches, which takes about 4 % of a core.
     pub cache_warming: bool,
     /// Dedicates a core to the feed, which polls its sockets without sleeping.
     pub spin: bool,

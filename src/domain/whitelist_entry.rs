@@ -88,13 +88,14 @@ pub struct WhitelistEntry {
     pub stattrak: bool,
     /// `true` matches only Souvenir items, `false` only others.
     pub souvenir: bool,
-    /// Minimum float. A bound excludes listings whose float is unknown or whose range crosses it.
+    /// Minimum float, inclusive. With a bound, a listing whose float is unknown, or whose range is
+    /// not within the bounds, does not match.
     pub float_min: Option<PaintWear>,
     /// Maximum float, inclusive.
     pub float_max: Option<PaintWear>,
     /// Minimum price, a guard against faulty listings.
     pub min_price: Amount,
-    /// Maximum price, also with a percent rule.
+    /// Maximum price. It applies in addition to a percent rule.
     pub max_price: Amount,
     /// Maximum markup over the base price; `None` accepts any, and listings without a markup.
     pub max_markup: Option<Percent>,

@@ -1,4 +1,4 @@
-//! Past balances and purchases of the account, for reads of stale data. Pure.
+//! Past balances and purchases of the account, to simulate stale reads. Pure.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -8,7 +8,7 @@ use std::{
 use super::faults::STALE_MAX;
 use crate::domain::money::Amount;
 
-/// Previous values of each change within the last [`STALE_MAX`].
+/// Values before each change within the last [`STALE_MAX`].
 #[derive(Debug)]
 pub(super) struct AccountSnapshots<T> {
     balances: VecDeque<(Duration, Amount)>,

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Maximum number of entries with listings. Of more, evenly distributed ones are taken.
+/// Maximum number of entries with listings. A longer whitelist is sampled evenly.
 const ENTRIES_MAX: usize = 1_000;
 
 /// Ends of the names of knives and gloves, which have a star.
@@ -27,8 +27,8 @@ const STAR_SUFFIXES: [&str; 6] = ["Knife", "Karambit", "Bayonet", "Daggers", "Gl
 /// Rarity of items that the simulated market does not know.
 const DEFAULT_RARITY: &str = "classified";
 
-/// Returns the items for all entries, at prices of the entries, the budget and the reference
-/// prices.
+/// Returns items for at most [`ENTRIES_MAX`] entries. The entry, the budget and the reference
+/// prices limit their prices.
 pub(super) fn practice_items(config: &Config, book: &PriceBook, now: UnixMs) -> Vec<PracticeItem> {
     let entries = &config.whitelist;
     let step = entries.len().div_ceil(ENTRIES_MAX).max(1);
@@ -36,7 +36,7 @@ pub(super) fn practice_items(config: &Config, book: &PriceBook, now: UnixMs) -> 
     entries.iter().step_by(step).flat_map(|entry| context.items_of(entry)).collect()
 }
 
-/// What the market names of an item have in common in all its variants and wears.
+/// Item regardless of variant and wear.
 struct BaseItem {
     /// Name without star, variant and wear.
     name: String,
@@ -79,7 +79,7 @@ impl Context<'_> {
         if needs_float && floats.is_none() {
             return Vec::new();
         }
-        // A percent rule pays another price for each wear.
+        // With a percent rule, the maximum price differs by wear.
         let ceilings = entry.percent.is_some().then(|| {
             let wears = wear.map_or(entry.wears, |wear| WearSet::ANY.with(wear));
             wanted_items(&[WhitelistEntry { wears, ..entry.clone() }], self.book, self.now)
@@ -166,7 +166,7 @@ fn variant(entry: &WhitelistEntry) -> Option<Variants> {
     }
 }
 
-/// Returns a rarity that the entry accepts: that of the item, if possible.
+/// Returns the rarity of the item if the entry accepts it, otherwise one that it accepts.
 fn rarity(entry: &WhitelistEntry, known: Option<&CatalogueItem>) -> &'static str {
     let wanted = entry.filter.as_deref().map(|filter| filter.rarities.as_slice());
     let own = known.map_or(DEFAULT_RARITY, |item| item.rarity);
