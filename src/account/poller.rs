@@ -164,6 +164,10 @@ impl RefreshRequests {
         self.needs_history.store(needs_history, Ordering::Relaxed);
     }
 
+    pub(crate) fn needs_history(&self) -> bool {
+        self.needs_history.load(Ordering::Relaxed)
+    }
+
     fn back_to(&self, started: UnixMs) -> UnixMs {
         UnixMs(self.oldest_open_ms.load(Ordering::Relaxed)).min(started)
     }
@@ -211,9 +215,7 @@ pub async fn poll_account<M: MarketApi>(
         };
         if let Some((user, as_of)) = user.filter(|_user| config.reads_purchases) {
             let needed = requests.back_to(started);
-            if requests.needs_history.load(Ordering::Relaxed) {
-                times.history_from = None;
-            }
+            times.force_history(requests.needs_history());
             let update = if reader.has_purchases() {
                 read_purchases(reader, &user, needed, &mut times).await
             } else {
@@ -290,6 +292,11 @@ impl LookBackTimes {
         Some(LookBack { needed, wanted, pages_max: PURCHASE_PAGES_MAX })
     }
 
+    /// Makes the next read go back over [`HISTORY`] if it is needed.
+    fn force_history(&mut self, is_needed: bool) {
+        self.history_from = self.history_from.filter(|_from| !is_needed);
+    }
+
     /// Records a read over that range.
     pub(super) fn on_read(
         &mut self,
@@ -351,6 +358,19 @@ mod tests {
             })
             .collect();
         assert_eq!(deep, [0, 60, 120]);
+    }
+
+    #[test]
+    fn every_read_is_deep_while_the_history_is_needed() {
+        let start = Instant::now();
+        let mut times = LookBackTimes::default();
+        let deep = [false, false, true, true, false].map(|is_needed| {
+            times.force_history(is_needed);
+            let look_back = times.due(start, WALL, WALL).unwrap();
+            times.on_read(start, look_back, &reading(None));
+            look_back.wanted < look_back.needed
+        });
+        assert_eq!(deep, [true, false, true, true, false]);
     }
 
     #[test]

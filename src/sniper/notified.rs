@@ -275,11 +275,14 @@ mod tests {
     };
 
     use super::{
-        super::{engine::Candidate, queue::WaitReason},
+        super::{Sniper, engine::Candidate, queue::WaitReason},
         *,
     };
     use crate::{
-        account::{AccountUpdate, IncompleteReason, OrderReading, UserReading, purchases::History},
+        account::{
+            AccountUpdate, IncompleteReason, OrderReading, RefreshRequests, UserReading,
+            purchases::History,
+        },
         config::Budget,
         domain::account::BalanceError,
         domain::money::Amount,
@@ -297,6 +300,7 @@ mod tests {
             Whitelist,
             tests::{REDLINE, entry, trade},
         },
+        ws::FeedMetrics,
     };
 
     /// Order sender that accepts every order.
@@ -558,17 +562,36 @@ mod tests {
         assert!(session.failing().is_empty());
     }
 
-    /// Returns a session with one order of unknown outcome.
-    fn with_unknown_order() -> (Session, TradeKey) {
+    /// Returns a session with one order of this outcome.
+    fn with_order(outcome: &Outcome) -> (Session, TradeKey) {
         let mut session = Session::live();
         session.on_user(HUNDRED);
         session.on_purchases(|_| {});
         let now = session.now();
         session.engine.consider(trade("a", REDLINE), now);
         let key = KeyedBy::Id.key(TradeId::new("a").unwrap(), None);
-        let unknown = Outcome::Unknown(Unknown::Cut);
-        session.engine.update_ledger(|ledger| ledger.settle(&key, &unknown, now.wall));
+        session.engine.update_ledger(|ledger| ledger.settle(&key, outcome, now.wall));
         (session, key)
+    }
+
+    fn with_unknown_order() -> (Session, TradeKey) {
+        with_order(&Outcome::Unknown(Unknown::Cut))
+    }
+
+    #[test]
+    fn every_list_reaches_far_back_while_an_order_is_unknown() {
+        let (session, key) = with_unknown_order();
+        let now = session.now();
+        let sniper = Sniper::new(session.engine);
+        let requests = RefreshRequests::default();
+        let needs_history = || {
+            sniper.tick(&requests, &FeedMetrics::default());
+            requests.needs_history()
+        };
+        assert!(needs_history());
+        let bought = Outcome::Bought { price: None, server_time: None };
+        sniper.engine().update_ledger(|ledger| ledger.settle(&key, &bought, now.wall));
+        assert!(!needs_history());
     }
 
     #[test]
@@ -614,17 +637,9 @@ mod tests {
 
     /// Returns a session with one confirmed purchase.
     fn with_purchase() -> (Session, TradeId) {
-        let mut session = Session::live();
-        session.on_user(HUNDRED);
-        session.on_purchases(|_| {});
-        let now = session.now();
-        session.engine.consider(trade("a", REDLINE), now);
-        let id = TradeId::new("a").unwrap();
-        let (key, bought) =
-            (KeyedBy::Id.key(id, None), Outcome::Bought { price: None, server_time: None });
-        session.engine.update_ledger(|ledger| ledger.settle(&key, &bought, now.wall));
+        let (mut session, key) = with_order(&Outcome::Bought { price: None, server_time: None });
         session.seconds += 1;
-        (session, id)
+        (session, key.id)
     }
 
     /// Returns the number of lines that contain `text` since the last call.

@@ -16,7 +16,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    OrderSender,
+    OrderSender, Sniper,
     engine::{Engine, Executor, HELD_MAX, Now, QUEUED_MAX},
     notified::Notified,
     pauses::PreparedPauses,
@@ -686,6 +686,17 @@ fn cache_warming_changes_nothing_and_pauses_at_its_interval() {
     assert_eq!(sender.warmed.get(), 2);
     assert_eq!(session.engine.ledger().snapshot(now.wall), counted);
     assert_eq!(session.sent(), ["wanted"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn caches_are_kept_warm_without_listings() {
+    let sniper = Sniper::new(TestSession::live(ample_budget()).engine);
+    let warming = sniper.clone().keep_caches_warm();
+    assert!(tokio::time::timeout(Duration::from_millis(10), warming).await.is_err());
+    let engine = sniper.engine();
+    let Executor::Live(sender) = &engine.executor else { panic!("a dry run") };
+    // A slow run would make a pause.
+    assert!(0 < sender.warmed.get());
 }
 
 #[test]

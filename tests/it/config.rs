@@ -501,6 +501,18 @@ fn a_missing_or_quoted_key_of_a_price_source_is_a_problem_at_its_name() {
     assert!(loaded.config.prices.sources[0].key.is_some());
 }
 
+#[test]
+fn only_a_live_bot_warms_caches_unless_the_settings_turn_it_off() {
+    let warms = |mode: Mode, setting: &str| {
+        let settings = format!("{POLICY}\n[speed]\n{setting}\n");
+        let config = Workspace::new().file("sniper.toml", settings).loaded().config;
+        Config { mode, ..config }.warms_caches()
+    };
+    assert!(warms(Mode::Live, ""));
+    assert!(!warms(Mode::Live, "cache_warming = false"));
+    assert!(!warms(Mode::Dry, "cache_warming = true"));
+}
+
 /// CPU 1023 does not exist on a machine that runs tests.
 #[cfg(target_os = "linux")]
 #[test]
