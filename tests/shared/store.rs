@@ -614,21 +614,30 @@ async fn a_large_number_of_old_orders_delays_no_exchange() {
     };
     // The connection prepares its statements before the lock.
     meet().await;
-    for left in [300_000, 299_000, 298_000] {
-        let is_locked = left == 300_000;
+    let mut left = 300_000;
+    for round in 0..30 {
+        let is_locked = round == 0;
         if is_locked {
             client.batch_execute(lock).await.unwrap();
         }
         while meet().await.0 % 100 != 99 {}
         let (_, took) = meet().await;
         assert!(took < Duration::from_millis(1_500), "{took:?}");
+        // The deletion ends before the next exchange.
         meet().await;
         if is_locked {
             client.batch_execute("COMMIT").await.unwrap();
         }
         let row = client.query_one("SELECT COUNT(*) FROM sniper_orders", &[]).await.unwrap();
-        assert_eq!(row.get::<_, i64>(0), left);
+        let now: i64 = row.get(0);
+        // A deletion that took too long on a busy machine is repeated in the next round.
+        assert!(now == left || (now == left - 1_000 && !is_locked), "{now} of {left}");
+        left = now;
+        if left == 298_000 {
+            return;
+        }
     }
+    panic!("{left} orders are left");
 }
 
 #[tokio::test]
