@@ -106,7 +106,7 @@ struct Args {
     /// Measure the case `shared`
     #[arg(long)]
     shared: bool,
-    /// Run all threads of each client on one core
+    /// Run all threads of each client on one core, and the market on the others
     #[arg(long)]
     one_core: bool,
     /// Short functional run

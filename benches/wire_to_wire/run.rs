@@ -25,7 +25,7 @@ const WARM_UP_MAX: Duration = Duration::from_secs(40);
 /// Maximum time from the last listing to the last order.
 const LATE_MAX: Duration = Duration::from_secs(2);
 /// Number of listings at a slow pace before the measured ones.
-const WARM_UP_LISTINGS: usize = 100;
+const WARM_UP_LISTINGS: usize = 400;
 
 /// Parts of a burst for which results are reported.
 pub(crate) const PLACES: usize = 4;
@@ -91,7 +91,7 @@ pub(crate) struct Schedule {
     pub(crate) pause: Duration,
     /// Idle time after which the market closes an HTTP connection.
     pub(crate) http_idle: Option<Duration>,
-    /// All threads of the client run on one core.
+    /// All threads of the client run on one core, and those of the market on the others.
     pub(crate) one_core: bool,
 }
 
@@ -148,13 +148,16 @@ fn cpu_times(path: &str) -> [Duration; 2] {
 pub(crate) fn run(client: &dyn Client, frames: &mut Frames, schedule: Schedule) -> Outcome {
     let (tls, root) = client.is_tls().then(self_signed).unzip();
     let setup = Setup { market: schedule.market, tls, http_idle: schedule.http_idle };
+    let cores = schedule.one_core.then(Cores::divide);
     let market = Market::open(setup);
     let directory = tempfile::tempdir().unwrap();
     let (ws, http) = (market.ws, market.http);
     let directory_path = directory.path().to_owned();
     let env = Environment { ws, http, market: schedule.market, root, directory: directory_path };
-    let running =
-        if schedule.one_core { on_one_core(|| client.start(&env)) } else { client.start(&env) };
+    let running = match &cores {
+        Some(cores) => cores.start(|| client.start(&env)),
+        None => client.start(&env),
+    };
     let mut feed = market.feeds.recv_timeout(WARM_UP_MAX).expect("the client subscribes");
     warm_up(&market, &mut feed, frames);
     thread::sleep(client.settling_time());
@@ -170,16 +173,40 @@ pub(crate) fn run(client: &dyn Client, frames: &mut Frames, schedule: Schedule) 
     outcome
 }
 
-/// Starts a client whose threads, which inherit the setting, run on the first core.
-fn on_one_core(start: impl FnOnce() -> Running) -> Running {
-    let before = sched_getaffinity(None).unwrap();
-    let mut one = CpuSet::new();
-    let first = (0..CpuSet::MAX_CPU).find(|cpu| before.is_set(*cpu)).unwrap();
-    one.set(first);
-    sched_setaffinity(None, &one).unwrap();
-    let running = start();
-    sched_setaffinity(None, &before).unwrap();
-    running
+/// The first core for the client, and the others for the market, which is another machine in
+/// reality: on the client's core, it would be measured which of the two the scheduler prefers.
+struct Cores {
+    all: CpuSet,
+    market: CpuSet,
+    client: CpuSet,
+}
+
+impl Cores {
+    /// Moves this thread, and the threads that it starts, to the cores of the market.
+    fn divide() -> Self {
+        let all = sched_getaffinity(None).unwrap();
+        let (mut market, mut client) = (all, CpuSet::new());
+        let first = (0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)).unwrap();
+        market.unset(first);
+        client.set(first);
+        assert!(market.count() > 0, "the market needs a core of its own");
+        sched_setaffinity(None, &market).unwrap();
+        Self { all, market, client }
+    }
+
+    /// Starts a client whose threads, which inherit the setting, run on its core.
+    fn start(&self, start: impl FnOnce() -> Running) -> Running {
+        sched_setaffinity(None, &self.client).unwrap();
+        let running = start();
+        sched_setaffinity(None, &self.market).unwrap();
+        running
+    }
+}
+
+impl Drop for Cores {
+    fn drop(&mut self) {
+        sched_setaffinity(None, &self.all).unwrap();
+    }
 }
 
 const fn warm_up_content(listings: usize, wanted_every: usize) -> Content {

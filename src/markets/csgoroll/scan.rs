@@ -35,6 +35,10 @@ use crate::{
 const BATCH_HEAD: &[u8] = br#"{"data":{"createTrades":{"trades":["#;
 const UPDATE_HEAD: &[u8] = br#"{"data":{"updateTrade":{"#;
 const SINGLE_HEAD: &[u8] = br#"{"data":{"createTrade":{"trade":{"#;
+/// Number of characters that strings have in common with an id, with the quotation mark.
+const SIMILAR_START: usize = 9;
+/// Maximum number of such strings in a batch. If there are more, each id is searched for.
+const SIMILAR_MAX: usize = 512;
 /// End of a message with a batch: the array, `createTrades`, `data`, `payload`, message.
 const BATCH_TAIL: &[u8] = b"]}}}}";
 
@@ -162,6 +166,7 @@ fn scan_batch<'a>(
     let names = NAME_KEY.find_iter(batch.get(first..).unwrap_or_default());
     let places = names.map(|at| first.saturating_add(at)).filter(is_wanted);
     let (mut elements, mut end) = (Elements::new(batch), 0_usize);
+    let mut ids = SimilarStrings::new(batch);
     for place in places {
         // Two names in one listing.
         if place < end {
@@ -174,7 +179,7 @@ fn scan_batch<'a>(
                 break element;
             }
         };
-        let Some(trade) = read(element).filter(|trade| is_alone(&trade.id, batch)) else {
+        let Some(trade) = read(element).filter(|trade| ids.contain_once(&trade.id)) else {
             return Scan::ReadNow;
         };
         sink(trade);
@@ -182,15 +187,63 @@ fn scan_batch<'a>(
     Scan::CanWait
 }
 
-/// Returns `true` if the id occurs once as a string, in any spelling. Another listing with the
-/// same id would be a conflict, which the full reader finds.
-fn is_alone(id: &TradeId, batch: &[u8]) -> bool {
-    let Some(start) = common_start(id) else { return false };
-    let is_same = |at: &usize| {
-        let is_string = at.checked_sub(1).and_then(|at| batch.get(at)) == Some(&b'"');
-        is_string && string_at(batch, *at).and_then(TradeId::new) == Some(*id)
-    };
-    memmem::find_iter(batch, start).filter(is_same).nth(1).is_none()
+/// Strings of a batch that begin like an id. Ids begin alike, so that one search finds all listings
+/// with the same id as one of the wanted ones.
+struct SimilarStrings<'a> {
+    batch: &'a [u8],
+    /// Opening quotation mark and first characters.
+    start: [u8; SIMILAR_START],
+    /// Positions behind the opening quotation marks.
+    places: [usize; SIMILAR_MAX],
+    count: usize,
+}
+
+impl<'a> SimilarStrings<'a> {
+    const fn new(batch: &'a [u8]) -> Self {
+        Self { batch, start: [0; SIMILAR_START], places: [0; SIMILAR_MAX], count: 0 }
+    }
+
+    /// Returns `true` if the id occurs once as a string, in any spelling. Another listing with the
+    /// same id would be a conflict, which the full reader finds.
+    fn contain_once(&mut self, id: &TradeId) -> bool {
+        let Some(common) = common_start(id) else { return false };
+        if !self.find(common) {
+            let places = memmem::find_iter(self.batch, common);
+            return is_one(places.filter(|at| is_string_of(self.batch, *at, id)));
+        }
+        is_one(self.places.iter().copied().take(self.count).filter(|at| {
+            let is_similar = self.batch.get(*at..).is_some_and(|text| text.starts_with(common));
+            is_similar && is_string_of(self.batch, *at, id)
+        }))
+    }
+
+    /// Finds the strings that begin like this one. Returns `false` if it is too short, or there are
+    /// too many.
+    fn find(&mut self, text: &[u8]) -> bool {
+        let Some(first) = text.first_chunk::<{ SIMILAR_START - 1 }>() else { return false };
+        if self.start.get(1..) == Some(first) {
+            return self.count <= SIMILAR_MAX;
+        }
+        self.start = [b'"'; SIMILAR_START];
+        self.start.iter_mut().skip(1).zip(first).for_each(|(to, from)| *to = *from);
+        self.count = 0;
+        for at in memmem::find_iter(self.batch, &self.start) {
+            let place = self.places.get_mut(self.count);
+            self.count = self.count.saturating_add(1);
+            let Some(place) = place else { break };
+            *place = at.saturating_add(1);
+        }
+        self.count <= SIMILAR_MAX
+    }
+}
+
+fn is_one(mut found: impl Iterator<Item = usize>) -> bool {
+    found.next().is_some() && found.next().is_none()
+}
+
+fn is_string_of(batch: &[u8], at: usize, id: &TradeId) -> bool {
+    let is_string = at.checked_sub(1).and_then(|at| batch.get(at)) == Some(&b'"');
+    is_string && string_at(batch, at).and_then(TradeId::new) == Some(*id)
 }
 
 /// Returns `false` if a message certainly does not contain the id in any spelling.
@@ -344,6 +397,23 @@ mod tests {
         let escaped = r#"{"id":"2","type":"next","payload":{"data":{"updateTrade":{"trade":{"id":"VHJhZGU6M\u0051","status":"JOINED"}}}}}"#;
         let id = TradeId::new("VHJhZGU6MQ").unwrap();
         assert_eq!(removal(escaped.as_bytes(), &id), Some(TradeStatus::Joined));
+    }
+
+    #[test]
+    fn a_repeated_id_is_found_among_few_and_many_listings() {
+        let name = "AK-47 | Redline (Field-Tested)";
+        for count in [2, SIMILAR_MAX - 1, SIMILAR_MAX, SIMILAR_MAX + 1] {
+            let id = |number: usize| format!("VHJhZGU6{number:04}MTA");
+            let mut listings = vec![listing(&id(0), name), listing(&id(1), name)];
+            listings.extend((2..count).map(|number| listing(&id(number), "Fracture Case")));
+            let (scan, trades) = (scanned(&batch(&listings)).0, scanned(&batch(&listings)).1.len());
+            assert_eq!((scan, trades), (Scan::CanWait, 2), "{count}");
+            listings.push(listing(&id(1), "Fracture Case"));
+            let payload = batch(&listings);
+            let (scan, trades) = scanned(&payload);
+            let ids: Vec<_> = trades.iter().map(|trade| trade.id.to_string()).collect();
+            assert_eq!((scan, ids), (Scan::ReadNow, vec![id(0)]), "{count}");
+        }
     }
 
     #[test]
