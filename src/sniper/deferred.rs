@@ -6,7 +6,8 @@
 //! It is tried again, with every check, when that reason has ended, and skipped with the reason
 //! after the time of [`Engine::set_max_wait`]. [`WaitReason::is_transient`] decides for which
 //! reasons a listing waits. A listing that was skipped for one of them is considered again if it is
-//! repeated, for example by a back-fill, because nothing was sent for it.
+//! repeated, for example by a back-fill, because nothing was sent for it. If it is then skipped at
+//! once again, it is not counted a second time.
 
 use std::{
     fmt,
@@ -103,11 +104,21 @@ impl<B: OrderSender> Engine<B> {
         self.skip_for(&queued.held.trade, queued.held.entry, reason, now);
     }
 
-    /// Counts and logs a listing that is not ordered for this reason. If the reason is transient,
-    /// forgets that the listing was seen.
+    /// Marks a listing as skipped for a transient reason, so that it is considered again when it is
+    /// repeated, as by another connection. Returns `false` and counts a repetition if it was marked
+    /// before.
+    fn mark_skipped(&mut self, trade: &Trade<'_>) -> bool {
+        let skipped = (self.keyed_by.key_of(trade).price, true);
+        let is_new = self.seen.get(&trade.id) != Some(skipped);
+        self.seen.replace(&trade.id, skipped);
+        self.stats.repeated = self.stats.repeated.saturating_add(u64::from(!is_new));
+        is_new
+    }
+
+    /// Counts and logs a listing that is not ordered for this reason, once if it is transient.
     fn skip_for(&mut self, trade: &Trade<'_>, entry: usize, reason: ReasonWithWait, now: Now) {
-        if reason.reason.is_transient() {
-            self.seen.remove(&trade.id);
+        if reason.reason.is_transient() && !self.mark_skipped(trade) {
+            return;
         }
         match reason.reason {
             WaitReason::Rejected(rejection) => {
@@ -182,8 +193,7 @@ impl<B: OrderSender> Engine<B> {
             let server_time = self.server_time(now).earliest;
             let matched = self.matched(trade, entry, now);
             trade_log::held(trade, &matched, available_at, server_time);
-        } else {
-            self.seen.remove(&trade.id);
+        } else if self.mark_skipped(trade) {
             self.skip_listing(trade, CountedReason::NOT_HELD);
         }
     }

@@ -177,9 +177,9 @@ pub struct Engine<B> {
     /// Items of this session's orders that had a response but are of unknown outcome, for the
     /// summary once they turn out to be bought.
     pub(super) unresolved: HashMap<TradeId, BoughtItem>,
-    /// Ids of the listings that matched and were ordered, wait, or were skipped for a final reason,
-    /// each with its price if that belongs to the [key](KeyedBy).
-    pub(super) seen: SetAssocCache<Option<Amount>>,
+    /// Ids of the listings that matched, each with its price if that belongs to the
+    /// [key](KeyedBy), and `true` if it was skipped for a transient reason.
+    pub(super) seen: SetAssocCache<(Option<Amount>, bool)>,
     /// Earliest time of the next cache warming; `None` means at once.
     pub(super) next_cache_warming: Option<Instant>,
     pub(super) held: HeldListings,
@@ -250,7 +250,7 @@ impl<B: OrderSender> Engine<B> {
             unrecorded: Vec::with_capacity(64),
             names,
             unresolved: HashMap::new(),
-            seen: SetAssocCache::new(SEEN_MAX, None),
+            seen: SetAssocCache::new(SEEN_MAX, (None, false)),
             next_cache_warming: None,
             held: HeldListings::new(HELD_MAX),
             queue: OrderQueue::new(QUEUED_MAX),
@@ -410,17 +410,25 @@ impl<B: OrderSender> Engine<B> {
 
     #[inline]
     fn on_match(&mut self, trade: &Trade<'_>, entry: usize, now: Now) {
-        let price = self.keyed_by.key_of(trade).price;
-        match self.seen.insert(&trade.id, price) {
-            Some(seen) if seen == price => {
-                self.stats.repeated = self.stats.repeated.saturating_add(1);
-                return;
-            }
-            Some(_another) => self.seen.replace(&trade.id, price),
-            None => {}
+        let (price, repeated) = (self.keyed_by.key_of(trade).price, self.stats.repeated);
+        let seen = self.seen.insert(&trade.id, (price, false));
+        if seen == Some((price, false)) {
+            self.stats.repeated = repeated.saturating_add(1);
+            return;
+        }
+        let was_skipped = seen == Some((price, true));
+        if seen.is_some() && !was_skipped {
+            self.seen.replace(&trade.id, (price, false));
         }
         self.stats.last_skip = None;
         self.order_or_queue(Candidate { trade, entry, since: now.instant, is_queued: false }, now);
+        if was_skipped {
+            if repeated < self.stats.repeated {
+                // Skipped again at once: the match and its skip were counted before.
+                return;
+            }
+            self.seen.replace(&trade.id, (price, false));
+        }
         self.stats.matched = self.stats.matched.saturating_add(1);
         if let Some(slot) = self.ledger.state().entry_slot(entry) {
             let matched = self.match_counts.entry(slot).or_default();

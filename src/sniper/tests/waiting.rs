@@ -529,6 +529,34 @@ fn a_listing_that_waited_too_long_is_ordered_when_it_is_repeated() {
     }
 }
 
+/// A second connection may deliver a listing again that left and returned.
+#[test]
+fn a_listing_that_is_skipped_again_at_once_for_a_transient_reason_is_counted_once() {
+    for (case, waiting) in [("no wait", 0), ("full queue", QUEUED_MAX), ("full hold", HELD_MAX)] {
+        let mut session = TestSession::live(Budget { max_in_flight: 1, ..ample_budget() });
+        session.engine.keyed_by = KeyedBy::IdAndPrice;
+        session.sync_clock();
+        let can_join_after = (case == "full hold").then_some(UnixMs(2_060_000));
+        if case == "no wait" {
+            session.engine.set_max_wait(Duration::ZERO);
+        }
+        session.consider(priced("other", 900));
+        for number in 0..waiting {
+            session.consider(Trade { can_join_after, ..priced(&format!("t{number}"), 900) });
+        }
+        for _copy in 0..3 {
+            session.consider(Trade { can_join_after, ..at_price(1_000) });
+        }
+        let (stats, waiting) = (session.engine.stats(), u64::try_from(waiting).unwrap());
+        let counted = (stats.matched, stats.skipped_total(), stats.repeated);
+        assert_eq!(counted, (1 + waiting + 1, 1, 2), "{case}");
+        // At another price it is another chance.
+        session.consider(Trade { event: TradeEvent::Repriced, can_join_after, ..at_price(990) });
+        assert_eq!(session.engine.stats().skipped_total(), 2, "{case}");
+        assert_eq!(session.sent(), ["other"], "{case}");
+    }
+}
+
 #[test]
 fn a_listing_that_is_removed_while_queued_and_returns_is_ordered_once() {
     let mut session = TestSession::live(Budget { max_in_flight: 1, ..ample_budget() });
