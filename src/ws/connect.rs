@@ -462,7 +462,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         while count < max && self.violation.is_none() {
             match self.decoder.advance() {
                 Ok(Some(message)) => {
-                    let is_last = message.is_reassembled();
                     if count > 0
                         && let Some(last) = self.messages.back_mut()
                     {
@@ -476,10 +475,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                         handled: None,
                     });
                     count = count.saturating_add(1);
-                    // The next reassembled message would replace it.
-                    if is_last {
-                        break;
-                    }
                 }
                 Ok(None) => break,
                 Err(violation) => self.violation = Some(violation),
@@ -493,11 +488,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.messages.len()
     }
 
-    /// Returns the bytes of a waiting text that arrived in one frame.
+    /// Returns the bytes of a waiting text.
     #[inline]
     pub(super) fn unchecked_text(&self, index: usize) -> Option<&[u8]> {
-        let message = &self.messages.get(index)?.message;
-        if message.is_reassembled() { None } else { self.decoder.unchecked_text(message) }
+        self.decoder.unchecked_text(&self.messages.get(index)?.message)
     }
 
     /// Returns a waiting message; see [`FrameDecoder::message`].

@@ -8,7 +8,8 @@
 //!
 //! 1. Each message is returned exactly as the server wrote it, once and in order.
 //! 2. A text is UTF-8, a message is at most [`MESSAGE_BYTES_MAX`] long. The memory is one buffer,
-//!    which grows only for an incomplete message that does not fit, and one reassembled message.
+//!    which grows only for an incomplete message that does not fit, and the messages that were
+//!    reassembled from it since the last release.
 //! 3. A protocol violation is reported with its kind; nothing is read after it.
 
 use std::ops::Range;
@@ -136,20 +137,12 @@ pub struct DecodedMessage {
     range: MessageRange,
 }
 
-impl DecodedMessage {
-    /// Returns `true` for a message that arrived in several frames. The next such message replaces
-    /// it.
-    pub const fn is_reassembled(&self) -> bool {
-        matches!(self.range, MessageRange::Fragments)
-    }
-}
-
 #[derive(Clone, Debug)]
 enum MessageRange {
     /// In the buffer, in one frame.
     Buffer(Range<usize>),
     /// In `fragments`, reassembled.
-    Fragments,
+    Fragments(Range<usize>),
 }
 
 /// Decodes messages from a stream of bytes.
@@ -160,8 +153,9 @@ pub struct FrameDecoder {
     end: usize,
     /// Length of the frame at `start`, head included, once it is known.
     frame: Option<usize>,
-    /// Opcode of a message with missing fragments.
-    fragmented: Option<Opcode>,
+    /// Opcode of a message with missing fragments, and its start in `fragments`.
+    fragmented: Option<(Opcode, usize)>,
+    /// Reassembled messages.
     fragments: Vec<u8>,
     /// Start of the first message since the last release; its bytes must stay.
     kept: Option<usize>,
@@ -204,8 +198,11 @@ impl FrameDecoder {
         self.buffer.get_mut(self.end..end).unwrap_or_default()
     }
 
-    /// Moves an incomplete frame to the start of the buffer if there is not enough space behind it.
+    /// Moves an incomplete frame to the start of the buffer if there is not enough space behind it,
+    /// and an incomplete message to the start of `fragments`.
     fn make_space(&mut self) {
+        let incomplete = self.fragmented.as_mut().map(|(_, start)| std::mem::take(start));
+        self.fragments.drain(..incomplete.unwrap_or(self.fragments.len()));
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
             self.shrink();
@@ -252,7 +249,7 @@ impl FrameDecoder {
     pub fn payload(&self, message: &DecodedMessage) -> &[u8] {
         match &message.range {
             MessageRange::Buffer(range) => self.buffer.get(range.clone()).unwrap_or_default(),
-            MessageRange::Fragments => &self.fragments,
+            MessageRange::Fragments(range) => self.fragments.get(range.clone()).unwrap_or_default(),
         }
     }
 
@@ -292,11 +289,12 @@ impl FrameDecoder {
                 (Opcode::Continuation, None) => {
                     return Err(protocol("continuation without a message"));
                 }
-                (Opcode::Continuation, Some(opcode)) => {
-                    self.append_fragment(payload)?;
+                (Opcode::Continuation, Some((opcode, start))) => {
+                    self.append_fragment(payload, start)?;
                     if head.is_final {
                         self.fragmented = None;
-                        return Ok(Some(DecodedMessage { opcode, range: MessageRange::Fragments }));
+                        let range = MessageRange::Fragments(start..self.fragments.len());
+                        return Ok(Some(DecodedMessage { opcode, range }));
                     }
                 }
                 (_, Some(_)) => return Err(protocol("new message inside a fragmented one")),
@@ -304,9 +302,9 @@ impl FrameDecoder {
                     return Ok(in_buffer(opcode, payload));
                 }
                 (opcode, None) => {
-                    self.fragmented = Some(opcode);
-                    self.fragments.clear();
-                    self.append_fragment(payload)?;
+                    let start = self.fragments.len();
+                    self.fragmented = Some((opcode, start));
+                    self.append_fragment(payload, start)?;
                 }
             }
         }
@@ -330,9 +328,15 @@ impl FrameDecoder {
         Ok(Some((head, payload)))
     }
 
-    fn append_fragment(&mut self, payload: Range<usize>) -> Result<(), ProtocolError> {
+    /// Appends a fragment of the message at `start`.
+    fn append_fragment(
+        &mut self,
+        payload: Range<usize>,
+        start: usize,
+    ) -> Result<(), ProtocolError> {
         let payload = self.buffer.get(payload).unwrap_or_default();
-        if MESSAGE_BYTES_MAX < self.fragments.len().saturating_add(payload.len()) {
+        let len = self.fragments.len().saturating_sub(start).saturating_add(payload.len());
+        if MESSAGE_BYTES_MAX < len {
             return Err(TOO_BIG);
         }
         self.fragments.extend_from_slice(payload);
@@ -403,6 +407,16 @@ mod tests {
         }
         bytes.extend(payload);
         bytes
+    }
+
+    /// Encodes a text in frames of at most `size` bytes.
+    fn fragmented(text: &str, size: usize) -> Vec<u8> {
+        let mut parts: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
+        let last = parts.pop().unwrap_or_default();
+        let (first, end) = if parts.is_empty() { (0x81, 0x81) } else { (0x01, 0x80) };
+        let opening = |place: usize| if place == 0 { first } else { 0x00 };
+        let parts = parts.iter().enumerate().flat_map(|(place, part)| frame(opening(place), part));
+        parts.chain(frame(end, last)).collect()
     }
 
     /// Decoded messages and the violation that ended them, if any.
@@ -567,6 +581,24 @@ mod tests {
         assert_eq!(decoder.space().len(), READ_BYTES);
     }
 
+    /// Each read ends inside a message.
+    #[test]
+    fn reassembled_messages_are_released() {
+        let mut decoder = FrameDecoder::default();
+        let [start, end] = [0x01, 0x80].map(|first| frame(first, &[b'x'; 1_000]));
+        let next = [frame(0x89, b"ping"), end, start.clone()].concat();
+        for bytes in std::iter::once(&start).chain(std::iter::repeat_n(&next, 1_000)) {
+            decoder.space()[..bytes.len()].copy_from_slice(bytes);
+            decoder.filled(bytes.len());
+            while let Some(message) = decoder.advance().unwrap() {
+                let len = decoder.payload(&message).len();
+                assert!([4, 2_000].contains(&len), "{len}");
+            }
+            decoder.release();
+            assert!(decoder.fragments.len() <= 3_000, "{}", decoder.fragments.len());
+        }
+    }
+
     /// A reader of bytes; writes are discarded.
     struct Wire<'a>(&'a [u8]);
 
@@ -674,6 +706,41 @@ mod tests {
         #[test]
         fn the_read_size_does_not_change_the_result(bytes in bytes(), step in 1_usize..200) {
             prop_assert_eq!(decode(&bytes, step), decode(&bytes, usize::MAX));
+        }
+
+        #[test]
+        fn texts_stay_until_they_are_released_also_in_fragments(
+            texts in prop::collection::vec(("\\PC{0,60}", 1_usize..80), 0..20),
+            step in 1_usize..2_000,
+            released in 1_usize..10,
+        ) {
+            let bytes: Vec<u8> =
+                texts.iter().flat_map(|(text, size)| fragmented(text, *size)).collect();
+            let (mut decoder, mut rest) = (FrameDecoder::default(), &*bytes);
+            let (mut held, mut decoded) = (Vec::new(), Vec::new());
+            loop {
+                let next = decoder.advance().unwrap();
+                let is_incomplete = next.is_none();
+                held.extend(next);
+                if held.len() == released || is_incomplete && rest.is_empty() {
+                    let messages = held.drain(..).map(|message| {
+                        format!("{:?}", decoder.message(&message).unwrap())
+                    });
+                    decoded.extend(messages);
+                    decoder.release();
+                }
+                if is_incomplete && rest.is_empty() {
+                    break;
+                }
+                if is_incomplete {
+                    let count = step.min(rest.len());
+                    decoder.space()[..count].copy_from_slice(&rest[..count]);
+                    decoder.filled(count);
+                    rest = &rest[count..];
+                }
+            }
+            let texts = texts.iter().map(|(text, _)| format!("{:?}", WsMessage::Text(text)));
+            prop_assert_eq!(decoded, texts.collect::<Vec<_>>());
         }
 
         #[test]

@@ -83,8 +83,7 @@ const SAMPLE_BYTES_MAX: usize = 8_192;
 /// Order in which a message is handled among those that arrived before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HandlingOrder {
-    /// After the messages that wait: it may change the meaning of the subscriptions, or its memory
-    /// is reused.
+    /// After the messages that wait: it may change the meaning of the subscriptions.
     InTurn,
     /// Now, before the messages that wait.
     First,

@@ -190,21 +190,40 @@ async fn wanted_listings_of_a_batch_precede_the_others_and_arrive_once() {
     assert_eq!(ids(&trades).iter().filter(|id| **id == "t30").count(), 1);
 }
 
+/// Encodes a text in frames of at most 100 bytes.
+fn fragments(message: &str) -> Vec<u8> {
+    let parts: Vec<&[u8]> = message.as_bytes().chunks(100).collect();
+    let (last, before) = parts.split_last().unwrap();
+    let opcode = |place| u8::from(place == 0);
+    let before = before.iter().enumerate();
+    let end = 0x80 | opcode(before.len());
+    before.flat_map(|(place, part)| frame(opcode(place), part)).chain(frame(end, last)).collect()
+}
+
 #[tokio::test]
 async fn a_removal_behind_its_listing_in_the_same_read_prevents_the_order() {
-    for between in [0, 300] {
+    type Encode = fn(&str) -> Vec<u8>;
+    let [whole, parts]: [(&str, Encode); 2] = [("one frame", text), ("fragments", fragments)];
+    for ((listed, list), (removed, remove), between) in [
+        (whole, whole, 0),
+        (whole, whole, 300),
+        (whole, parts, 0),
+        (whole, parts, 30),
+        (parts, whole, 0),
+    ] {
         let trades = delivered(move |of| {
             let mut messages =
-                vec![text(&batch(&of[0], &["taken"])), text(&batch(&of[0], &["free"]))];
-            messages.extend((0..between).map(|_| text(r#"{"type":"pong"}"#)));
-            messages.push(text(&update(&of[1], "taken", "JOINED")));
-            messages.push(text(&update(&of[1], "free", "LISTED")));
+                vec![list(&batch(&of[0], &["taken"])), list(&batch(&of[0], &["free"]))];
+            messages.extend((0..between).map(|_| remove(r#"{"type":"pong"}"#)));
+            messages.push(remove(&update(&of[1], "free", "LISTED")));
+            messages.push(remove(&update(&of[1], "taken", "JOINED")));
             messages
         })
         .await;
         let status = |id: &str| trades.iter().find(|(of, _)| of == id).map(|(_, status)| *status);
-        assert_eq!(status("taken"), Some(TradeStatus::Joined), "{between} between");
-        assert_eq!(status("free"), Some(TradeStatus::Listed), "{between} between");
+        let case = format!("listed in {listed}, removed in {removed}, {between} between");
+        assert_eq!(status("taken"), Some(TradeStatus::Joined), "{case}");
+        assert_eq!(status("free"), Some(TradeStatus::Listed), "{case}");
     }
 }
 
