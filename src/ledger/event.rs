@@ -316,7 +316,8 @@ pub enum HaltReason {
     #[error("the account has a purchase that the bot did not request: {id}")]
     UnexpectedPurchase {
         id: TradeId,
-        /// Listed price, if it is known; always positive.
+        /// Listed price, if it is known; always positive. `None` once it has explained a drop of
+        /// the balance.
         price: Option<Amount>,
     },
     /// An order that was rejected, not sent or released is among the account's purchases.

@@ -153,10 +153,7 @@ impl StagedRows {
         record: Record,
         converted: (UnixMs, LedgerEvent),
     ) -> Result<Self, InvalidTransition> {
-        let halts_before = match record.event {
-            LedgerEvent::Resumed { .. } => 0,
-            _ => state.halts.len(),
-        };
+        let earlier = state.halts.clone();
         let interrupted: Vec<Sequence> = match record.event {
             LedgerEvent::Started { .. } => state.in_flight_sequences(),
             _ => Vec::new(),
@@ -165,7 +162,8 @@ impl StagedRows {
         state.apply(at, &event)?;
         let changed = record.event.sequence().into_iter().chain(interrupted);
         let intents = changed.filter_map(|sequence| state.at(sequence).copied()).collect();
-        let halts = state.halts.get(halts_before..).unwrap_or_default().to_vec();
+        let mut halts = state.halts.clone();
+        halts.retain(|halt| !earlier.iter().any(|it| it.reason.has_same_cause(&halt.reason)));
         Ok(Self { record, intents, halts })
     }
 

@@ -26,7 +26,7 @@ use std::{
 };
 
 use super::{
-    account::{AccountBalance, BalanceReading, SETTLE},
+    account::{AccountBalance, BalanceDrop, BalanceReading, SETTLE},
     allowance::Sharing,
     entries::{EntryKey, EntryTable, EntryUsage},
     event::{EntrySlot, HaltReason, LedgerEvent, OrderState, Sequence},
@@ -425,8 +425,9 @@ impl LedgerState {
                 self.sharing.missing = self.sharing.missing.min(missing);
                 if self.sharing.is_account_shared {
                     self.account.forget_drop();
-                } else if let Some(drop) = drop {
-                    let (expected, actual) = (drop.expected, drop.actual);
+                } else if let Some(BalanceDrop { expected, actual }) = drop
+                    && !self.is_price_of_unexpected(expected.saturating_sub(actual))
+                {
                     self.halt(HaltReason::BalanceDrop { expected, actual }, at);
                 }
             }

@@ -417,17 +417,32 @@ impl LedgerState {
         in_flight.map(|intent| intent.sequence).collect()
     }
 
-    pub(super) fn halt(&mut self, reason: HaltReason, at: UnixMs) {
-        if let HaltReason::UnexpectedPurchase { id, price } = reason {
-            self.unexpected.insert(id);
+    /// Returns `true` if a drop of the balance has the same cause as the halt because of the only
+    /// unexpected purchase so far, whose price it equals. The price explains one drop.
+    pub(super) fn is_price_of_unexpected(&mut self, drop: Amount) -> bool {
+        self.halts.iter_mut().any(|halt| match &mut halt.reason {
+            HaltReason::UnexpectedPurchase { price, .. } if halt.count == 1 => {
+                price.take_if(|price| *price == drop).is_some()
+            }
+            _ => false,
+        })
+    }
+
+    pub(super) fn halt(&mut self, mut reason: HaltReason, at: UnixMs) {
+        if let HaltReason::UnexpectedPurchase { id, price } = &mut reason {
+            self.unexpected.insert(*id);
             // Purchase and drop are one cause if the amounts are equal: this halt replaces that of
             // the drop, which leaves room for it.
-            self.halts.retain(|halt| match halt.reason {
+            let is_drop = |halt: &Halt| match halt.reason {
                 HaltReason::BalanceDrop { expected, actual } if halt.count == 1 => {
-                    price != Some(expected.saturating_sub(actual))
+                    *price == Some(expected.saturating_sub(actual))
                 }
-                _ => true,
-            });
+                _ => false,
+            };
+            if let Some(explained) = self.halts.iter().position(is_drop) {
+                self.halts.remove(explained);
+                *price = None;
+            }
         }
         let is_same = |halt: &&mut Halt| halt.reason.has_same_cause(&reason);
         if let Some(halt) = self.halts.iter_mut().find(is_same) {

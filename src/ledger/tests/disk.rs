@@ -698,6 +698,25 @@ fn an_unchanged_balance_writes_no_record() {
 }
 
 #[test]
+fn each_halt_has_a_row_also_one_that_replaces_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = open(folder.path(), "boot", T0);
+    let _effects = ledger.set_balance(coins(990), after(61), after(61));
+    let bare = OwnTrade::bare(id(7), TradeStatus::Joined);
+    let manual = OwnTrade { price: Some(coins(10)), ..bare };
+    let read = AccountReading { trades: &[manual], complete: true, started: after(62) };
+    let _effects = ledger.reconcile(&read, None, after(62));
+    assert_eq!(ledger.snapshot(after(62)).halts.len(), 1);
+    drop(ledger);
+    let database = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
+    let mut rows = database.prepare("SELECT reason FROM halts ORDER BY event").unwrap();
+    let reasons = rows.query_map([], |row| row.get(0)).unwrap();
+    let reasons: Vec<String> = reasons.map(Result::unwrap).collect();
+    assert!(reasons[0].starts_with("the balance is 990.00"), "{reasons:?}");
+    assert!(reasons[1].starts_with("the account has a purchase"), "{reasons:?}");
+}
+
+#[test]
 fn verify_detects_a_modified_row() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);

@@ -612,17 +612,39 @@ fn a_manual_purchase_is_one_halt_that_names_it_also_after_the_balance_has_shown_
         assert_eq!(dropped.halts.len(), 1);
         let manual = OwnTrade { price: price.map(coins), ..own_trade(7, TradeStatus::Joined) };
         let effects = ledger.reconcile(&reading(&[manual], 62), None, after(62));
-        let purchase = HaltReason::UnexpectedPurchase { id: id(7), price: price.map(coins) };
-        assert_eq!(effects.halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [purchase]);
+        assert_eq!(
+            effects.halts.iter().map(|halt| halt.reason.listing()).collect::<Vec<_>>(),
+            [Some(id(7))]
+        );
         assert_rejected(&mut ledger, order_request(1, 1), after(63), RiskRejection::Halted);
-        ledger.snapshot(after(63)).halts.iter().map(|halt| halt.reason).collect::<Vec<_>>()
+        let again = ledger.set_balance(coins(90 - drop), after(64), after(64)).halts.len();
+        let halts = ledger.snapshot(after(64)).halts;
+        assert_eq!((again, halts.len()), (usize::from(price == Some(10)), 2), "a second drop");
+        halts.iter().map(|halt| halt.reason).collect::<Vec<_>>()
     };
     let purchase =
         |price: Option<i64>| HaltReason::UnexpectedPurchase { id: id(7), price: price.map(coins) };
-    assert_eq!(found(10, Some(10)), [purchase(Some(10))]);
-    let drop = HaltReason::BalanceDrop { expected: coins(100), actual: coins(90) };
+    let next = HaltReason::BalanceDrop { expected: coins(90), actual: coins(80) };
+    assert_eq!(found(10, Some(10)), [purchase(None), next], "the purchase explains one drop");
     for price in [None, Some(9), Some(11)] {
-        assert_eq!(found(10, price), [drop, purchase(price)], "other coins are missing");
+        assert_eq!(found(10, price), [next, purchase(price)], "other coins are missing");
+    }
+}
+
+#[test]
+fn a_manual_purchase_that_the_list_shows_first_is_one_halt_also_when_the_balance_falls() {
+    for (price, drop, expected) in [(Some(10), 10, 1), (Some(10), 9, 2), (None, 10, 2)] {
+        let mut ledger = ledger(budget());
+        let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+        let manual = OwnTrade { price: price.map(coins), ..own_trade(7, TradeStatus::Joined) };
+        let listed = ledger.reconcile(&reading(&[manual], 61), None, after(61));
+        assert_eq!(listed.halts.len(), 1);
+        let dropped = ledger.set_balance(coins(100 - drop), after(62), after(62));
+        let halts = ledger.snapshot(after(62)).halts.len();
+        assert_eq!((1 + dropped.halts.len(), halts), (expected, expected), "{price:?} {drop}");
+        // The purchase explains one drop.
+        let _effects = ledger.set_balance(coins(100 - 2 * drop), after(63), after(63));
+        assert_eq!(ledger.snapshot(after(63)).halts.len(), 2, "{price:?} {drop}");
     }
 }
 
