@@ -213,6 +213,7 @@ async fn run_member(
             orders: reported.clone(),
             in_force: permission.revision,
             can_order: true,
+            is_idle: false,
             whitelist: 0,
             approved: 0,
         };

@@ -574,6 +574,7 @@ impl SharingTask {
                 .collect(),
             in_force: self.in_force,
             can_order,
+            is_idle,
             // The database has signed numbers.
             whitelist: whitelist >> 1,
             approved: used.approved,
@@ -1083,6 +1084,7 @@ mod tests {
         let demands = BTreeMap::from([(Limit::Total, all)]);
         let confirmed = meet(&mut bot.group.group, &Exchange { demands, ..other("b", 0) });
         assert_eq!(confirmed.slices[&Limit::Total], 100_000);
+        assert!(confirmed.others.is_empty(), "it takes no share: {:?}", confirmed.others);
     }
 
     #[test]

@@ -56,7 +56,8 @@ pub struct LimitRow {
     pub slice: i64,
     /// Usage as last reported.
     pub used: i64,
-    /// The limit was in the member's last exchange, and is not used up in its settings.
+    /// The limit was in the member's last exchange, is not used up in its settings, and the member
+    /// wants a share of it.
     pub has_rest: bool,
     /// The member was denied an order, and its last exchange gave it less than it wants.
     pub is_short: bool,

@@ -77,8 +77,9 @@ pub struct Demand {
     /// The slice that the member wants. If it is less than its slice, the member gives back the
     /// difference.
     pub wanted: i64,
-    /// The limit in the member's settings. The database ignores it for [`Limit::Total`], whose
-    /// limit it stores itself.
+    /// The limit in the member's settings, or `used` if the member wants no share of it. The
+    /// database compares only slices of other limits than [`Limit::Total`] with it, whose limit it
+    /// stores itself.
     pub max: i64,
     /// An order was rejected lately because it was beyond the member's slice.
     pub is_denied: bool,
@@ -182,7 +183,8 @@ pub struct Peer {
     pub used: i64,
 }
 
-/// Other live members that have a limit with a rest, as of their last exchanges.
+/// Other live members that share a limit because they have it with a rest, as of their last
+/// exchanges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct OtherMembers {
     pub count: i64,

@@ -82,6 +82,8 @@ pub struct Report {
     pub in_force: u64,
     /// The ledger and the whitelist permit orders.
     pub can_order: bool,
+    /// The member could not order for a while, so the others do not share a limit with it.
+    pub is_idle: bool,
     /// As [`Exchange::whitelist`].
     pub whitelist: u64,
     /// As [`Exchange::approved`].
@@ -344,6 +346,7 @@ impl Member {
             let context = DemandContext {
                 in_force: report.in_force,
                 is_over: limit == Limit::Total && free < 0,
+                is_idle: report.is_idle,
                 rules: self.rules,
             };
             let demand = if self.rejection == Some(MemberRejection::OtherProcess) {

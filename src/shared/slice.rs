@@ -58,6 +58,8 @@ pub(super) struct DemandContext {
     pub(super) in_force: u64,
     /// `true` if the slices of the group exceed its limit, so that the unused part is given back.
     pub(super) is_over: bool,
+    /// As [`Report::is_idle`](super::member::Report::is_idle).
+    pub(super) is_idle: bool,
     pub(super) rules: ProtocolRules,
 }
 
@@ -124,7 +126,9 @@ impl Slice {
             self.ceiling = self.ceiling.filter(|ceiling| ceiling.is_sent);
             target.max(self.confirmed)
         };
-        Demand { used: usage.used, wanted, max: usage.max, is_denied: usage.is_denied }
+        // Without a rest, the other members do not share the limit with it.
+        let max = if context.is_idle { usage.used } else { usage.max };
+        Demand { used: usage.used, wanted, max, is_denied: usage.is_denied }
     }
 
     fn give_back(

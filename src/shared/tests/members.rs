@@ -36,6 +36,7 @@ fn report(member: &Member, used: i64, reserve: i64) -> Report {
         orders: Vec::new(),
         in_force: member.usable(0).revision,
         can_order: true,
+        is_idle: false,
         whitelist: 0,
         approved: 0,
     }
@@ -145,6 +146,26 @@ fn a_member_knows_who_lacks_a_limit_until_the_database_is_away() {
     let exchange = members[0].next(&all, 2_000).unwrap();
     members[0].on_failure(&exchange);
     assert_eq!(*members[0].others(), short(false), "it would give back to nobody");
+}
+
+#[test]
+fn a_member_shares_no_limit_with_one_that_could_not_order_for_a_while() {
+    let mut members = ["a", "b"].map(|name| Member::new(settings(name)));
+    let mut database = GroupDatabase::new(100, TERM_MS);
+    let mut others = |is_idle, now_ms| {
+        let reserve = if is_idle { 0 } else { 20 };
+        let report = Report { is_idle, ..report_with_hour(&members[1], 10, reserve) };
+        meet(&mut members[1], &mut database, &report, now_ms);
+        let report = report_with_hour(&members[0], 0, 20);
+        meet(&mut members[0], &mut database, &report, now_ms);
+        members[0].others().clone()
+    };
+    let one = OtherMembers { count: 1, is_short: false };
+    let all = [Limit::Total, Limit::PerHour].map(|limit| (limit, one));
+    let all = BTreeMap::from(all);
+    assert_eq!(others(false, 0), all);
+    assert_eq!(others(true, 1_000), BTreeMap::new());
+    assert_eq!(others(false, 2_000), all);
 }
 
 #[test]

@@ -139,6 +139,7 @@ impl Bot {
             orders: Vec::new(),
             in_force: self.revision,
             can_order: true,
+            is_idle: self.reserve == 0,
             whitelist: 0,
             approved: self.approved,
         }

@@ -396,6 +396,7 @@ impl Node {
                 self.applied.revision
             },
             can_order: true,
+            is_idle: reserve == 0,
             whitelist: 0,
             approved: self.approved,
         }
