@@ -338,18 +338,31 @@ impl Database {
         state: &mut LedgerState,
         timeline: &mut Timeline,
     ) -> Result<(), LedgerError> {
+        self.restore_entries(state).map_err(LedgerError::database("read", &self.path))?;
+        self.each_record("WHERE kind = 'started'", |record| {
+            timeline.note_start(record);
+            Ok(())
+        })?;
+        self.each_record("", |record| {
+            let (at, event) = timeline.convert(record);
+            state.apply(at, &event).map_err(|source| self.contradiction(source))
+        })
+    }
+
+    /// Reads the records that meet this condition, in their order.
+    fn each_record(
+        &self,
+        condition: &str,
+        mut on_record: impl FnMut(&Record) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
         let failed = LedgerError::database("read", &self.path);
-        self.restore_entries(state).map_err(&failed)?;
-        let events = "SELECT number, record FROM events ORDER BY number";
-        let mut statement = self.connection.prepare(events).map_err(&failed)?;
+        let events = format!("SELECT number, record FROM events {condition} ORDER BY number");
+        let mut statement = self.connection.prepare(&events).map_err(&failed)?;
         let rows = statement
             .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; RECORD_BYTES]>(1)?)));
         for row in rows.map_err(&failed)? {
             let (number, bytes) = row.map_err(&failed)?;
-            let record = Record::decode(&bytes).ok_or_else(|| self.undecodable(number, &bytes))?;
-            let (at, event) = timeline.convert(&record);
-            let applied = state.apply(at, &event);
-            applied.map_err(|source| self.contradiction(source))?;
+            on_record(&Record::decode(&bytes).ok_or_else(|| self.undecodable(number, &bytes))?)?;
         }
         Ok(())
     }

@@ -467,9 +467,10 @@ impl Ledger {
                 journal.require_first_reading();
             }
         }
-        state.frozen_at = state.frozen_at.filter(|frozen| {
-            started <= *frozen || (state.balance_required && !is_read_since(*frozen))
-        });
+        let set_at = state.clock_set_at;
+        if set_at < started && (!state.balance_required || is_read_since(set_at)) {
+            state.frozen_at = None;
+        }
     }
 
     /// Applies a balance that was requested at `as_of`.
@@ -498,7 +499,8 @@ impl Ledger {
     /// Reports that the wall clock was set since the last read of the account. Until the next read,
     /// no order is released by age.
     pub fn mark_clock_unreliable(&mut self, now: UnixMs) {
-        self.state.frozen_at = Some(now);
+        self.state.frozen_at = self.state.frozen_at.or(Some(now));
+        self.state.clock_set_at = now;
         self.state.shown_at.clear();
     }
 

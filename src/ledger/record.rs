@@ -590,7 +590,8 @@ fn halt(fields: &RecordFields) -> Option<HaltReason> {
 ///
 /// A record contains the wall clock of the run that wrote it and the machine's uptime. The wall
 /// clock may have been set since. Records of the current boot are therefore converted by their
-/// uptime; records of other boots keep their wall clock.
+/// uptime; records of other boots keep their wall clock, moved by the time by which it was set
+/// forward since the first start on this boot.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeline {
     boot: BootId,
@@ -598,6 +599,8 @@ pub(super) struct Timeline {
     offset_ms: Option<i64>,
     /// `true` while the records are of the current boot.
     is_this_boot: bool,
+    /// Time by which records of earlier boots are moved, if this boot has one of a start.
+    earlier_ms: Option<i64>,
 }
 
 impl Timeline {
@@ -605,7 +608,7 @@ impl Timeline {
     pub(super) fn new(boot: BootId, uptime_ms: Option<u64>, now: UnixMs) -> Self {
         let uptime_ms = uptime_ms.and_then(|ms| i64::try_from(ms).ok());
         let offset_ms = uptime_ms.map(|uptime| now.0.saturating_sub(uptime));
-        Self { boot, offset_ms, is_this_boot: false }
+        Self { boot, offset_ms, is_this_boot: false, earlier_ms: None }
     }
 
     /// Returns the uptime at a moment of this run.
@@ -613,17 +616,33 @@ impl Timeline {
         self.offset_ms.and_then(|offset| u64::try_from(at.0.saturating_sub(offset)).ok())
     }
 
+    /// Takes the records of starts, before any record is converted. The clock of the first start on
+    /// this boot was the best one for the records before it.
+    pub(super) fn note_start(&mut self, record: &Record) {
+        if self.earlier_ms.is_none() && self.is_start_on_this_boot(record) == Some(true) {
+            self.earlier_ms = self.moved_ms(record).map(|moved| moved.max(0));
+        }
+    }
+
+    /// Returns `true` for a start on this boot; `None` for another event.
+    fn is_start_on_this_boot(&self, record: &Record) -> Option<bool> {
+        let LedgerEvent::Started { boot, .. } = record.event else { return None };
+        Some(boot == self.boot && boot != BootId::default())
+    }
+
+    /// Returns by how much the clock of this run is ahead of the record's, by the uptime.
+    fn moved_ms(&self, record: &Record) -> Option<i64> {
+        let uptime_ms = i64::try_from(record.uptime_ms?).ok()?;
+        Some(self.offset_ms?.saturating_add(uptime_ms).saturating_sub(record.at.0))
+    }
+
     /// Returns the converted time of a record, and its event with converted moments.
     pub(super) fn convert(&mut self, record: &Record) -> (UnixMs, LedgerEvent) {
-        if let LedgerEvent::Started { boot, .. } = record.event {
-            self.is_this_boot = boot == self.boot && boot != BootId::default();
-        }
-        let uptime_ms = record.uptime_ms.and_then(|ms| i64::try_from(ms).ok());
-        let converted = self.offset_ms.zip(uptime_ms).filter(|_known| self.is_this_boot);
-        let Some((offset, uptime)) = converted else { return (record.at, record.event) };
-        let at = UnixMs(offset.saturating_add(uptime));
-        let moved_ms = at.0.saturating_sub(record.at.0);
+        self.is_this_boot = self.is_start_on_this_boot(record).unwrap_or(self.is_this_boot);
+        let moved_ms = if self.is_this_boot { self.moved_ms(record) } else { self.earlier_ms };
+        let Some(moved_ms) = moved_ms else { return (record.at, record.event) };
         let moved = |moment: UnixMs| UnixMs(moment.0.saturating_add(moved_ms));
+        let at = moved(record.at);
         let event = match record.event {
             LedgerEvent::Balance { coins, as_of } => {
                 LedgerEvent::Balance { coins, as_of: moved(as_of) }
@@ -955,6 +974,26 @@ mod tests {
         let moved = LedgerEvent::Paused { until: UnixMs(3_600_000 + 2_500) };
         assert_eq!(timeline.convert(&record(2_000, Some(2_000), paused)).1, moved);
         assert_eq!(timeline.uptime_ms(UnixMs(3_600_000 + 2_000)), Some(2_000));
+    }
+
+    #[test]
+    fn records_before_this_boot_are_moved_by_what_the_clock_was_set_forward_since() {
+        let start = |boot| LedgerEvent::Started { boot, start: None };
+        let earlier =
+            [(50_000, Some(900), start(BootId(8))), (51_000, Some(1_900), LedgerEvent::Baselined)];
+        let this = [(60_000, Some(1_000), start(BOOT)), (99_000, Some(3_000), start(BOOT))];
+        // The wall clock of the first start on this boot would show 64 s now.
+        for (now, expected) in
+            [(74_000, [60_000, 61_000, 70_000, 72_000]), (54_000, [50_000, 51_000, 50_000, 52_000])]
+        {
+            let mut timeline = Timeline::new(BOOT, Some(5_000), UnixMs(now));
+            let records = earlier.into_iter().chain(this);
+            let records: Vec<_> =
+                records.map(|(at, uptime_ms, event)| record(at, uptime_ms, event)).collect();
+            records.iter().for_each(|record| timeline.note_start(record));
+            let times = records.iter().map(|record| timeline.convert(record).0.0);
+            assert_eq!(times.collect::<Vec<_>>(), expected, "at {now}");
+        }
     }
 
     #[test]

@@ -141,6 +141,8 @@ pub struct LedgerState {
     /// Time from which nothing is released by age, because the wall clock was set and the account
     /// has not been read since. Not recorded, because a start reads the account before it orders.
     pub(super) frozen_at: Option<UnixMs>,
+    /// Last time at which the wall clock was set. Not recorded either.
+    pub(super) clock_set_at: UnixMs,
     /// Longest time until the account's list contains an order. Not recorded: a property of the
     /// market.
     pub(super) listed_within: Duration,
@@ -205,6 +207,7 @@ impl LedgerState {
             last_at: UnixMs(0),
             sharing: Sharing::new(),
             frozen_at: None,
+            clock_set_at: UnixMs(i64::MIN),
             listed_within: SETTLE,
             has_list: false,
             look_ups_min: 0,

@@ -389,11 +389,8 @@ impl LedgerState {
             self.advance(sequence, OrderState::Unknown, Paid::Unreported, at)?;
         }
         // A moment after the start was recorded by a run whose clock was ahead.
-        for sequence in self.open.clone() {
-            let intent = self.at_mut(sequence)?;
-            intent.changed_at = intent.changed_at.min(at);
-            intent.state_since = intent.state_since.min(at);
-            intent.refund_since = intent.refund_since.min(at);
+        if at < self.last_at {
+            self.clamp_intents(at);
         }
         for window in [&mut self.minute, &mut self.hour, &mut self.day] {
             window.clamp(at);
@@ -406,6 +403,20 @@ impl LedgerState {
         // A balance of an earlier run permits no order.
         self.read_from = at;
         Ok(())
+    }
+
+    /// Moves moments after `now` back to `now`.
+    fn clamp_intents(&mut self, now: UnixMs) {
+        self.followed_up.clear();
+        for intent in &mut self.intents {
+            intent.reserved_at = intent.reserved_at.min(now);
+            intent.changed_at = intent.changed_at.min(now);
+            intent.state_since = intent.state_since.min(now);
+            intent.refund_since = intent.refund_since.min(now);
+            if intent.state.is_followed_up() {
+                self.followed_up.insert((intent.reserved_at, intent.sequence));
+            }
+        }
     }
 
     /// Returns every order that waits for a response. Scans all intents unless there is none.

@@ -162,7 +162,7 @@ impl<B: OrderSender> Engine<B> {
         let reading = AccountReading { trades: &purchases.trades, complete: is_complete, started };
         self.update_ledger(|ledger| Ok(ledger.reconcile(&reading, None, now.wall)));
         if is_complete {
-            self.wall_drift_at_read_ms = self.wall_drift_ms;
+            self.wall_drift_noted_ms = self.wall_drift_ms;
             self.on_account_settled(started, now);
         }
         self.report_purchases(&purchases, now);
@@ -177,7 +177,7 @@ impl<B: OrderSender> Engine<B> {
         self.has_purchases = false;
         self.ledger.reconcile_without_list(started, now.wall);
         self.on_account_settled(started, now);
-        self.wall_drift_at_read_ms = self.wall_drift_ms;
+        self.wall_drift_noted_ms = self.wall_drift_ms;
         self.report_overdue(now);
     }
 
@@ -288,10 +288,12 @@ impl<B: OrderSender> Engine<B> {
     /// so nothing is ordered until then either.
     pub fn watch_clock(&mut self, wall: UnixMs, now: Now) {
         self.wall_drift_ms = wall.0.saturating_sub(now.wall.0);
-        let moved = self.wall_drift_ms.saturating_sub(self.wall_drift_at_read_ms);
-        if moved.abs() <= CLOCK_MOVED_MS_MAX || self.ledger.state().is_clock_unreliable() {
+        let moved = self.wall_drift_ms.saturating_sub(self.wall_drift_noted_ms);
+        if moved.abs() <= CLOCK_MOVED_MS_MAX {
             return;
         }
+        // Another jump before the account is read must be noticed too.
+        self.wall_drift_noted_ms = self.wall_drift_ms;
         trade_log::clock_moved(moved);
         self.ledger.mark_clock_unreliable(now.wall);
         if 0 < moved {

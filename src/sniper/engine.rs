@@ -207,9 +207,10 @@ pub struct Engine<B> {
     pub is_settings_changed: bool,
     /// Settings that the last reload could not apply.
     pub(super) needs_restart: Vec<&'static str>,
-    /// Wall clock minus the clock that cannot be set, now and at the last reading of the account.
+    /// Wall clock minus the clock that cannot be set: now, and at the last reading of the account
+    /// or the last jump after it.
     pub(super) wall_drift_ms: i64,
-    pub(super) wall_drift_at_read_ms: i64,
+    pub(super) wall_drift_noted_ms: i64,
     /// Set if also a queued listing may be ordered that waits for a slice or an earlier order.
     pub(super) retries_all: bool,
     /// Set if [`run_timers`](Self::run_timers) must be called before the time that it returned.
@@ -267,7 +268,7 @@ impl<B: OrderSender> Engine<B> {
             is_settings_changed: false,
             needs_restart: Vec::new(),
             wall_drift_ms: 0,
-            wall_drift_at_read_ms: 0,
+            wall_drift_noted_ms: 0,
             retries_all: false,
             has_earlier_deadline: false,
         }

@@ -376,6 +376,21 @@ fn after_a_jump_forward_nothing_is_ordered_until_the_account_is_read() {
     }
 }
 
+/// The clock was set back before, and the account has not been read since.
+#[test]
+fn after_a_second_jump_that_goes_forward_nothing_is_ordered_until_the_account_is_read() {
+    let mut session = TestSession::live(ample_budget());
+    session.engine.ledger = Ledger::in_memory(ample_budget(), &[entry()], true);
+    let now = session.now();
+    let _effects = session.engine.ledger.set_balance(Amount::from_cents(1), now.wall, now.wall);
+    let reading = PurchasesReading::complete(Vec::new(), now.wall);
+    session.engine.on_account_update(AccountUpdate::Purchases(reading), now);
+    for (drift_ms, is_ready) in [(-3_000, true), (-1_000, true), (-999, false)] {
+        session.engine.watch_clock(UnixMs(now.wall.0 + drift_ms), now);
+        assert_eq!(session.engine.ledger.snapshot(now.wall).reconciled, is_ready, "{drift_ms}");
+    }
+}
+
 /// The ledger was opened while the local clock was a month ahead.
 #[test]
 fn the_first_date_of_the_server_bounds_the_listings_of_a_power_loss() {

@@ -116,3 +116,83 @@ fn an_order_of_a_clock_that_was_ahead_leaves_the_windows_one_width_after_the_sta
     assert_rejected(&mut ledger, order_request(2, 1), after(3_699), hour);
     let _approved = ledger.reserve(order_request(2, 1), after(3_700)).unwrap();
 }
+
+#[test]
+fn a_delivered_order_of_a_clock_that_was_ahead_is_released_by_its_refund() {
+    let mut ledger = Ledger::in_memory(budget(), &[entry(None)], true);
+    let _effects = ledger.reconcile(&reading(&[], 9_900), Some(coins(100)), after(9_900));
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(10_000));
+    let _delivered = ledger.observe(&id(1), TradeStatus::Completed, after(10_030));
+    let _effects = ledger.set_balance(coins(90), after(10_061), after(10_061));
+    restart(&mut ledger, after(100));
+    let cancelled = [own_trade(1, TradeStatus::Cancelled)];
+    for second in [161, 222] {
+        let reading = reading(&cancelled, second);
+        let _effects = ledger.reconcile(&reading, Some(coins(100)), after(second));
+    }
+    assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::Returned);
+}
+
+/// A refund of the first order could hide the charge of the second one.
+#[test]
+fn a_purchase_of_a_clock_that_was_ahead_must_be_listed_before_an_absence_counts() {
+    let mut ledger = Ledger::in_memory(budget(), &[entry(None)], true);
+    ledger.state.has_list = true;
+    let _effects = ledger.reconcile(&reading(&[], 9_900), Some(coins(100)), after(9_900));
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(10_000));
+    let _effects = ledger.reconcile(&reading(&[], 10_061), Some(coins(90)), after(10_061));
+    restart(&mut ledger, after(100));
+    let _effects = ledger.reconcile(&reading(&[], 101), Some(coins(90)), after(101));
+    let _effects = place_order(&mut ledger, order_request(2, 10), &UNKNOWN, after(102));
+    let listed = own_trade(1, TradeStatus::Joined);
+    for (second, trades, state) in [
+        (163, vec![], OrderState::Unknown),
+        (224, vec![], OrderState::Unknown),
+        (285, vec![listed], OrderState::NotBought),
+    ] {
+        let _effects = ledger.reconcile(&reading(&trades, second), Some(coins(90)), after(second));
+        assert_eq!(ledger.state().intent(&id(2)).unwrap().state, state, "at {second} s");
+    }
+}
+
+#[test]
+fn a_second_clock_change_frees_nothing_before_a_read_that_began_after_it() {
+    let mut ledger = ledger(Budget { per_hour: Some(coins(10)), ..budget() });
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
+    ledger.mark_clock_unreliable(after(2));
+    ledger.mark_clock_unreliable(after(7_200));
+    let listed = [own_trade(1, TradeStatus::Joined)];
+    for (second, is_kept) in [(7_200, true), (7_201, false)] {
+        let approved = ledger.reserve(order_request(2, 1), after(7_300));
+        assert!(approved.is_err(), "before the read at {second} s");
+        let _effects = ledger.reconcile(&reading(&listed, second), None, after(7_300));
+        let approved = ledger.reserve(order_request(2, 1), after(7_300));
+        assert_eq!(approved.is_err(), is_kept, "after the read at {second} s");
+    }
+}
+
+/// The clock was right at the first start on this boot, and set forward by two hours after it.
+#[test]
+fn a_clock_that_was_set_forward_does_not_age_orders_of_the_boot_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Budget { per_hour: Some(coins(10)), ..disk::limits() };
+    let open = |boot, uptime_s: u64, now| {
+        let uptime_ms = Some(uptime_s * 1_000);
+        let location = LedgerLocation { uptime_ms, ..disk::location(folder.path(), boot) };
+        let mut ledger = Ledger::open(&location, limits.clone(), &disk::entries(), now).unwrap();
+        disk::ready(&mut ledger, now);
+        disk::wait_until(|| ledger.is_limit_durable());
+        ledger
+    };
+    let mut ledger = open("boot-1", 9_000, T0);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, T0);
+    drop(ledger);
+    drop(open("boot-2", 60, after(600)));
+    let hour = RiskRejection::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
+    for (minutes, expected) in [(49, Some(hour)), (51, None)] {
+        let now = after(600 + 7_200 + minutes * 60);
+        let mut ledger = open("boot-2", 60 + minutes * 60, now);
+        let fresh = OrderRequest { created_at: Some(now), ..order_request(2, 1) };
+        assert_eq!(ledger.reserve(fresh, now).err(), expected, "after {minutes} minutes");
+    }
+}
