@@ -6,12 +6,17 @@
 //! that is looked up by its own id, may be up to [`SETTLE`] old, incomplete, omit purchases
 //! indefinitely, or contain unknown statuses; a balance may be up to [`SETTLE`] old. The market may
 //! charge more than was approved. In some histories, the lists understate prices, the market
-//! changes the price of a listing, or it has no list; then a look-up omits no purchase.
+//! changes the price of a listing and shows an order only after ten minutes, or it has no list; then
+//! a look-up omits no purchase. In some histories, coins arrive that could be taken for a refund;
+//! then nothing is cancelled, and lists omit no purchase.
+//!
+//! Reads take time, and any other step may happen before a reading arrives. The wall clock may be
+//! set forward and back, and the machine suspended (see [`reads`]).
 //!
 //! *Safety*: by the market's books no limit is ever exceeded at the approved prices. While the
-//! clock is unreliable, ages are those of the time at which it became so. *Liveness*: after
-//! [`TRUE_READINGS`] true readings of balance and list, the exposure equals the market's books, and
-//! an order is approved where the limits permit it.
+//! clock is unreliable, ages are those of the time at which it became so, and after a jump forward
+//! nothing is ordered. *Liveness*: after [`TRUE_READINGS`] true readings of balance and list, the
+//! exposure equals the market's books, and an order is approved where the limits permit it.
 //!
 //! In some histories, the market keeps a commission of cancelled orders, and each list or look-up
 //! that shows such a cancellation reports it. Then no order is lost in a power loss, because the
@@ -25,14 +30,17 @@
 //! histories.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
 use proptest::prelude::*;
 
-use self::steps::*;
-use super::histories;
+use self::{
+    reads::{MachineClocks, PendingRead, Read},
+    steps::*,
+};
+use super::{T0, histories};
 use crate::{
     config::Budget,
     domain::outcome::{NotSent, RejectReason, Unknown},
@@ -46,6 +54,8 @@ use crate::{
     },
 };
 
+mod checks;
+mod reads;
 mod steps;
 
 const START: Amount = Amount::from_cents(40_000);
@@ -128,13 +138,20 @@ struct AdversaryMarket {
     kind: MarketKind,
     ledger: Ledger,
     orders: Vec<MarketOrder>,
+    /// True time. The ledger's clock may differ.
     now: UnixMs,
-    /// Time at which the wall clock was set, until the account is read.
-    frozen_at: Option<UnixMs>,
+    clocks: MachineClocks,
+    /// Reads that have not arrived, in the order of their arrival.
+    reads: VecDeque<PendingRead>,
+    /// A balance was read since the last list.
+    has_read_balance: bool,
     limits: TestLimits,
     /// The lists may understate prices.
     understates: bool,
     keeps_commissions: bool,
+    /// Coins arrive from another source.
+    has_deposits: bool,
+    deposits: Vec<(UnixMs, Amount)>,
     budget: Budget,
     created: HashMap<u32, UnixMs>,
     /// Own ids of all orders.
@@ -156,11 +173,15 @@ impl AdversaryMarket {
             kind,
             ledger: Ledger::in_memory(budget.clone(), &limits.whitelist(), true),
             orders: Vec::new(),
-            now: UnixMs(1_000_000_000),
-            frozen_at: None,
+            now: T0,
+            clocks: MachineClocks::new(),
+            reads: VecDeque::new(),
+            has_read_balance: false,
             limits,
             understates: false,
             keeps_commissions: false,
+            has_deposits: false,
+            deposits: Vec::new(),
             budget,
             created: HashMap::new(),
             own_ids: HashSet::new(),
@@ -169,9 +190,10 @@ impl AdversaryMarket {
         };
         market.ledger.state.look_ups_min = kind.look_ups_min;
         market.ledger.state.has_own_ids = true;
-        market.ledger.state.set_list(kind.has_list.then_some(SETTLE));
-        market.read_balance(0);
-        market.read_list(0, true);
+        market.ledger.state.set_list(kind.has_list.then_some(kind.listed_within));
+        let started = LedgerEvent::Started { boot: BootId(market.clocks.boot), start: None };
+        let _effects = market.ledger.record_infallible(market.now, started);
+        market.read_now(Read::List { complete: true });
         market
     }
 
@@ -198,6 +220,11 @@ impl AdversaryMarket {
                     order.refunded_at = Some(now);
                 }
             }
+            AdversaryStep::Deposit { cents } => {
+                let deposit = (self.now, Amount::from_cents(cents));
+                self.deposits.extend(self.has_deposits.then_some(deposit));
+            }
+            AdversaryStep::Hide { how: Hidden::LeftOut, .. } if self.has_deposits => {}
             AdversaryStep::Hide { which, how } => {
                 if let Some(order) = pick(&mut self.orders, which, |_any| true) {
                     order.hidden = how;
@@ -214,33 +241,44 @@ impl AdversaryMarket {
             AdversaryStep::Feed { which, status } => {
                 if let Some(order) = pick(&mut self.orders, which, |_any| true) {
                     let id = order.id;
-                    let _needs_read = self.ledger.observe(&id, status, self.now);
+                    let _needs_read = self.ledger.observe(&id, status, self.clock());
                 }
             }
             AdversaryStep::Push { cents } => self.ledger.push_balance(Amount::from_cents(cents)),
-            AdversaryStep::Balance { age } => self.read_balance(age),
-            AdversaryStep::List { age, complete } => self.read_list(age, complete),
-            AdversaryStep::LookUp { which, age } if 0 < self.kind.look_ups_min => {
-                if let Some(order) = pick(&mut self.orders, which, |order| !order.unsent) {
-                    let order = order.clone();
-                    self.look_up(&order, age);
+            AdversaryStep::Balance { age } => self.begin_read(Read::Balance, age, false),
+            // Without a list, the program reads the balance alone.
+            AdversaryStep::List { age, .. } if !self.kind.has_list => {
+                self.begin_read(Read::Balance, age, false);
+            }
+            AdversaryStep::List { age, complete } => {
+                self.begin_read(Read::List { complete }, age, false);
+            }
+            AdversaryStep::LookUp { which, age, in_list } => {
+                let keys = self.looked_up();
+                if let Some(nth) = which.checked_rem(keys.len()) {
+                    self.begin_read(Read::LookUp(keys[nth]), age, in_list);
                 }
             }
-            AdversaryStep::LookUp { .. } => {}
-            AdversaryStep::Restart => self.restart(0),
+            AdversaryStep::Deliver { recent } => self.deliver(recent),
+            AdversaryStep::FailRead => drop(self.reads.pop_front()),
+            AdversaryStep::Restart => self.restart(0, true),
             AdversaryStep::PowerLoss { events } => {
-                self.restart(if self.keeps_commissions { 0 } else { events });
+                self.restart(if self.keeps_commissions { 0 } else { events }, false);
             }
-            AdversaryStep::ClockSet => {
-                self.ledger.mark_clock_unreliable(self.now);
-                self.frozen_at = Some(self.now);
+            AdversaryStep::ClockSet { seconds } => self.set_clock(seconds),
+            AdversaryStep::Suspend { seconds } => {
+                self.now = self.now.plus(Duration::from_secs(seconds));
+                // The request of an order without a response was received before, or never.
+                for order in self.orders.iter_mut().filter(|order| order.unconfirmed) {
+                    order.pending = false;
+                }
             }
             AdversaryStep::Limits { total, minute } => {
                 self.budget.total = coins(total);
                 self.budget.max_buys_per_minute = minute;
                 self.ledger.state.set_budget(self.budget.clone(), 0);
             }
-            AdversaryStep::Resume => self.ledger.resume(Operator::new("me"), self.now),
+            AdversaryStep::Resume => self.ledger.resume(Operator::new("me"), self.clock()),
             AdversaryStep::Wait { seconds } => {
                 self.now = self.now.plus(Duration::from_secs(seconds));
                 // The executor has stopped waiting by now.
@@ -270,7 +308,13 @@ impl AdversaryMarket {
         order: &MarketOrder,
         outcome: &Outcome,
     ) -> Result<Effects, InvalidTransition> {
-        self.ledger.settle(&self.key(order), outcome, self.now)
+        let before = self.ledger.state.order(&self.key(order)).copied();
+        let effects = self.ledger.settle(&self.key(order), outcome, self.clock())?;
+        let before = before.filter(|before| before.state != OrderState::Returned);
+        if let (Some(before), Outcome::Bought { price: Some(paid), .. }) = (before, outcome) {
+            self.check_reported(&before, *paid);
+        }
+        Ok(effects)
     }
 
     /// Delivers a rejection that may belong to another order.
@@ -279,7 +323,9 @@ impl AdversaryMarket {
         (order.waiting, order.unconfirmed) = (false, true);
         let order = order.clone();
         let rejected = Outcome::Unknown(Unknown::Unconfirmed(RejectReason::Taken));
+        let in_a_row = self.ledger.state.unknowns_in_a_row;
         let _effects = self.settle(&order, &rejected).unwrap();
+        assert_eq!(self.ledger.state.unknowns_in_a_row, in_a_row, "it is not one of five");
     }
 
     /// Delivers the response of an order whose rejection was not confirmed. The list may have
@@ -291,23 +337,6 @@ impl AdversaryMarket {
             if lost { Outcome::Unknown(Unknown::Foreign) } else { outcome_of(order, reported) };
         let order = order.clone();
         let _is_new = self.settle(&order, &outcome).is_ok();
-    }
-
-    fn look_up(&mut self, order: &MarketOrder, age: u64) {
-        let moment = self.now.minus(Duration::from_secs(age));
-        let is_omitted = self.kind.has_list && order.hidden == Hidden::LeftOut;
-        let (key, now) = (self.key(order), self.now);
-        match order.trade_at(moment).filter(|_trade| !is_omitted) {
-            Some(trade) => {
-                let _effects = self.ledger.reconcile_order(&key, &trade, now, now);
-            }
-            None => {
-                self.ledger.order_absent(&key, now);
-                if !self.kind.has_list {
-                    let _effects = self.ledger.absent_without_list(&key, now, now);
-                }
-            }
-        }
     }
 
     fn unsend(&mut self, which: usize) {
@@ -325,6 +354,9 @@ impl AdversaryMarket {
             |order: &MarketOrder| order.charged_at.is_some() && order.cancelled_at.is_none();
         if let Some(order) = pick(&mut self.orders, which, joined) {
             if let Some(percent) = kept_percent {
+                if self.has_deposits {
+                    return;
+                }
                 let percent = if keeps { percent } else { 0 };
                 order.cancelled_at = Some(now);
                 order.commission = Amount::from_cents(order.price.cents() * percent / 100);
@@ -348,7 +380,8 @@ impl AdversaryMarket {
         let price = coins(1 + (i64::from(listing) * 7 + i64::try_from(change).unwrap()) % 29);
         let created_at = Some(*self.created.entry(listing).or_insert(self.now));
         let order_request = OrderRequest { id, keyed_by, price, entry, created_at };
-        let Ok(approved) = self.ledger.reserve(order_request, self.now) else { return };
+        let Ok(approved) = self.ledger.reserve(order_request, self.clock()) else { return };
+        assert_eq!(self.clocks.read_from, None, "no order before the account is read");
         let is_new = approved.own_id().is_none_or(|own_id| self.own_ids.insert(own_id));
         assert!(is_new, "no own id is used twice, even after lost events");
         self.orders.retain(|order| !(order.id == id && order.approved == price && order.unsent));
@@ -374,7 +407,7 @@ impl AdversaryMarket {
             hidden: Hidden::No,
             misprice: None,
         };
-        self.ledger.sent(&self.key(&order), self.now).unwrap();
+        self.ledger.sent(&self.key(&order), self.clock()).unwrap();
         self.orders.push(order);
         self.check_limits();
     }
@@ -408,34 +441,12 @@ impl AdversaryMarket {
 
     fn balance_at(&self, moment: UnixMs) -> Amount {
         let is_past = |at: Option<UnixMs>| at.is_some_and(|at| at <= moment);
-        self.orders.iter().fold(START, |balance, order| {
+        let deposits = self.deposits.iter().filter(|(at, _coins)| *at <= moment);
+        let start = deposits.fold(START, |sum, (_at, coins)| sum.saturating_add(*coins));
+        self.orders.iter().fold(start, |balance, order| {
             let kept = if is_past(order.refunded_at) { order.commission } else { order.price };
             if is_past(order.charged_at) { balance.saturating_sub(kept) } else { balance }
         })
-    }
-
-    fn read_balance(&mut self, age: u64) {
-        let balance = self.balance_at(self.now.minus(Duration::from_secs(age)));
-        let _effects = self.ledger.set_balance(balance, self.now, self.now);
-    }
-
-    fn read_list(&mut self, age: u64, complete: bool) {
-        if !self.kind.has_list {
-            self.ledger.reconcile_without_list(self.now, self.now);
-            self.frozen_at = self.frozen_at.filter(|frozen| self.now <= *frozen);
-            return;
-        }
-        let moment = self.now.minus(Duration::from_secs(age));
-        let listed = self.orders.iter().enumerate().filter(|(index, order)| {
-            order.hidden != Hidden::LeftOut && (complete || index % 2 == 0)
-        });
-        let trades: Vec<OwnTrade> =
-            listed.filter_map(|(_index, order)| order.trade_at(moment)).collect();
-        let reading = AccountReading { trades: &trades, complete, started: self.now };
-        let _effects = self.ledger.reconcile(&reading, None, self.now);
-        if complete {
-            self.frozen_at = self.frozen_at.filter(|frozen| self.now <= *frozen);
-        }
     }
 
     /// Removes the last events, at most up to the first order. Returns the lost orders.
@@ -461,33 +472,39 @@ impl AdversaryMarket {
         (0 < count).then_some(LedgerEvent::Lost { coins, count, barrier })
     }
 
-    /// Replays the events, which must give the same state if none is lost, and makes orders in
-    /// flight unknown.
-    fn restart(&mut self, lost_events: usize) {
-        let lost = (0 < lost_events).then(|| self.lose_events(lost_events)).flatten();
+    /// Returns the state that the recorded events give.
+    fn replayed(&self) -> LedgerState {
         let mut state = LedgerState::new(self.budget.clone(), true);
         state.set_entries(&self.limits.whitelist());
         for (at, event) in &self.ledger.events_for_tests {
             state.apply(*at, event).unwrap();
         }
+        state
+    }
+
+    /// Replays the events, which must give the same state if none is lost, and makes orders in
+    /// flight unknown.
+    fn restart(&mut self, lost_events: usize, is_same_boot: bool) {
+        let lost = (0 < lost_events).then(|| self.lose_events(lost_events)).flatten();
         if lost_events == 0 {
-            assert_eq!(state.intents, self.ledger.state.intents, "replay");
+            assert_eq!(self.replayed().intents, self.ledger.state.intents, "replay");
         }
+        self.start_clock(is_same_boot);
+        let mut state = self.replayed();
         state.look_ups_min = self.kind.look_ups_min;
         state.has_own_ids = true;
-        state.set_list(self.kind.has_list.then_some(SETTLE));
+        state.set_list(self.kind.has_list.then_some(self.kind.listed_within));
         self.ledger.state = state;
-        // A start reads the account before it orders.
-        self.frozen_at = None;
         if let Some(lost) = lost {
-            let _effects = self.ledger.record_infallible(self.now, lost);
+            let _effects = self.ledger.record_infallible(self.clock(), lost);
         }
         // No earlier start with an order had these bits.
         let start =
             Some(StartId::from_bits(u128::try_from(self.own_ids.len()).unwrap().to_be_bytes()));
-        let started = LedgerEvent::Started { boot: BootId::default(), start };
-        let _effects = self.ledger.record_infallible(self.now, started);
-        self.ledger.confirm_barrier(self.now, self.now);
+        let started = LedgerEvent::Started { boot: BootId(self.clocks.boot), start };
+        let _effects = self.ledger.record_infallible(self.clock(), started);
+        // The market's clock is right.
+        self.ledger.confirm_barrier(self.now, self.clock());
         for order in &mut self.orders {
             (order.waiting, order.unconfirmed, order.pending) = (false, false, false);
         }
@@ -508,7 +525,7 @@ impl AdversaryMarket {
 
     /// Checks safety, by the market's books.
     fn check_limits(&self) {
-        let age_now = self.frozen_at.map_or(self.now, |frozen| frozen.min(self.now));
+        let age_now = self.clocks.frozen_at.map_or(self.now, |frozen| frozen.min(self.now));
         let is_within = |order: &MarketOrder, seconds: u64| {
             age_now < order.reserved_at.plus(Duration::from_secs(seconds))
         };
@@ -524,7 +541,9 @@ impl AdversaryMarket {
             let second = self.total_of_second(|order| order.approved);
             assert!(second <= coins(self.limits.max_total), "max_total of the second entry");
         }
-        assert!(self.budget.min_balance.cents() <= START.cents() - total, "min_balance");
+        let deposits: i64 = self.deposits.iter().map(|(_at, coins)| coins.cents()).sum();
+        let left = START.cents() + deposits - total;
+        assert!(self.budget.min_balance.cents() <= left, "min_balance");
         let recent = self.orders.iter().filter(|order| !order.unsent && is_within(order, 60));
         let minute = usize::try_from(self.budget.max_buys_per_minute).unwrap();
         assert!(recent.count() <= minute, "max_buys_per_minute");
@@ -540,8 +559,10 @@ impl AdversaryMarket {
     /// Runs a history, and checks the books and the ledger.
     fn run(mut self, steps: &[AdversaryStep]) {
         for step in steps {
+            let before = self.before_step();
             self.step(step);
             self.ledger.state.check().unwrap();
+            self.check_step(*step, &before);
             self.check_absences();
         }
         self.turn_honest();
@@ -561,7 +582,11 @@ impl AdversaryMarket {
 
     /// Checks liveness: [`TRUE_READINGS`] true readings settle every order.
     fn turn_honest(&mut self) {
-        self.ledger.resume(Operator::new("me"), self.now);
+        // Reads that began before arrive first.
+        while !self.reads.is_empty() {
+            self.deliver(0);
+        }
+        self.ledger.resume(Operator::new("me"), self.clock());
         for which in 0..self.orders.len() {
             if self.orders.iter().any(|order| order.waiting) {
                 self.answer(which, false, ReportedPrice::True);
@@ -587,14 +612,8 @@ impl AdversaryMarket {
             if reading == TRUE_READINGS && !is_new {
                 break;
             }
-            self.now = self.now.plus(SETTLE + Duration::from_secs(1));
-            self.read_balance(0);
-            for order in self.orders.clone() {
-                for _look_up in 0..self.kind.look_ups_min {
-                    self.look_up(&order, 0);
-                }
-            }
-            self.read_list(0, true);
+            self.now = self.now.plus(self.kind.listed_within + Duration::from_secs(1));
+            self.read_truly();
             is_new |= reading == 0 && known(&self.ledger) != before;
         }
         let sum = |amounts: &mut dyn Iterator<Item = Amount>| {
@@ -617,6 +636,26 @@ impl AdversaryMarket {
             }
         }
         assert!(books <= counted, "the ledger counts less than the market");
+    }
+
+    /// Reads balance, list and unknown orders. Each read takes a second.
+    fn read_truly(&mut self) {
+        let second = Duration::from_secs(1);
+        self.begin_read(Read::Balance, 0, false);
+        self.now = self.now.plus(second);
+        self.deliver(0);
+        for key in self.looked_up() {
+            for _look_up in 0..self.kind.look_ups_min {
+                self.begin_read(Read::LookUp(key), 0, false);
+                self.now = self.now.plus(second);
+                self.deliver(0);
+            }
+        }
+        if self.kind.has_list {
+            self.begin_read(Read::List { complete: true }, 0, false);
+            self.now = self.now.plus(second);
+            self.deliver(0);
+        }
     }
 
     /// Returns `true` for a halt because the market has charged more than the price limit, or shows
@@ -652,7 +691,7 @@ impl AdversaryMarket {
         let id = TradeId::new("another").unwrap();
         let (keyed_by, created_at) = (self.kind.keyed_by, Some(self.now));
         let request = OrderRequest { id, keyed_by, price: coins(1), entry, created_at };
-        let approved = self.ledger.reserve(request, self.now).map(|order| order.price());
+        let approved = self.ledger.reserve(request, self.clock()).map(|order| order.price());
         assert_eq!(approved, Ok(coins(1)), "{:#?}", self.ledger.state.account);
     }
 }
@@ -689,10 +728,12 @@ proptest! {
         limits in limits(),
         understates in prop::bool::weighted(0.2),
         keeps_commissions in prop::bool::weighted(0.4),
+        has_deposits in prop::bool::weighted(0.25),
         steps in prop::collection::vec(step(), 0..300),
     ) {
         let market = AdversaryMarket::new(kind, limits);
-        let market = AdversaryMarket { understates, keeps_commissions, ..market };
+        let understates = understates && !has_deposits;
+        let market = AdversaryMarket { understates, keeps_commissions, has_deposits, ..market };
         market.run(&steps);
     }
 
@@ -700,15 +741,18 @@ proptest! {
     fn no_refund_hides_a_purchase(
         kind in market_kind(),
         limits in limits(),
+        has_deposits in prop::bool::weighted(0.3),
         steps in refund_history(),
     ) {
-        AdversaryMarket::new(kind, limits).run(&steps);
+        AdversaryMarket { has_deposits, ..AdversaryMarket::new(kind, limits) }.run(&steps);
     }
 }
 
 #[test]
 fn a_refund_that_no_list_shows_hides_no_purchase() {
-    use AdversaryStep::{Answer, Arrive, Balance, Finish, Hide, List, Match, Refund, Wait};
+    use AdversaryStep::{
+        Answer, Arrive, Balance, Deliver, Finish, Hide, List, Match, Refund, Wait,
+    };
     let price = ReportedPrice::True;
     let order = |listing, lost| {
         [
@@ -717,7 +761,8 @@ fn a_refund_that_no_list_shows_hides_no_purchase() {
             Answer { which: 0, lost, price },
         ]
     };
-    let kind = MarketKind { keyed_by: KeyedBy::Id, has_list: true, look_ups_min: 0 };
+    let (keyed_by, has_list, listed_within) = (KeyedBy::Id, true, SETTLE);
+    let kind = MarketKind { keyed_by, has_list, look_ups_min: 0, listed_within };
     let loose = TestLimits {
         total: LOOSE,
         per_hour: LOOSE,
@@ -731,8 +776,9 @@ fn a_refund_that_no_list_shows_hides_no_purchase() {
         let mut steps = [order(1, false), order(0, true)].concat();
         steps.extend([Hide { which: 0, how }, Hide { which: 1, how: Hidden::LeftOut }]);
         steps.extend([Finish { which: 0, kept_percent: Some(0) }, Refund { which: 0 }]);
-        steps.extend([Wait { seconds: 61 }, Balance { age: 0 }, Wait { seconds: 61 }]);
-        steps.push(List { age: 0, complete: true });
+        steps.extend([Wait { seconds: 61 }, Balance { age: 0 }, Deliver { recent: 0 }]);
+        steps.extend([Wait { seconds: 61 }, List { age: 0, complete: true }]);
+        steps.push(Deliver { recent: 0 });
         AdversaryMarket::new(kind, loose).run(&steps);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum AdversaryStep {
     /// A listing matches an entry.
     Match {
@@ -49,6 +49,10 @@ pub(super) enum AdversaryStep {
     Refund {
         which: usize,
     },
+    /// Coins arrive from another source.
+    Deposit {
+        cents: i64,
+    },
     /// From now on, the lists omit a purchase or its status.
     Hide {
         which: usize,
@@ -68,27 +72,40 @@ pub(super) enum AdversaryStep {
     Push {
         cents: i64,
     },
-    /// The balance is read. The reading is `age` seconds old.
+    /// A read of the balance begins. Its oldest data is `age` seconds old.
     Balance {
         age: u64,
     },
-    /// The list is read. It is `age` seconds old.
+    /// A read of the list begins.
     List {
         age: u64,
         complete: bool,
     },
-    /// An order is looked up by its own id. The record is `age` seconds old.
+    /// The look-up of an order by its own id begins, maybe between two pages of a list.
     LookUp {
         which: usize,
         age: u64,
+        in_list: bool,
     },
+    /// The result of the oldest read arrives. Each bit makes one purchase in it recent.
+    Deliver {
+        recent: u64,
+    },
+    /// The oldest read fails.
+    FailRead,
     Restart,
     /// The machine loses power, and the ledger its last events.
     PowerLoss {
         events: usize,
     },
-    /// The wall clock is set.
-    ClockSet,
+    /// The wall clock is set forward or back.
+    ClockSet {
+        seconds: i64,
+    },
+    /// The machine is suspended. No program gives up waiting meanwhile.
+    Suspend {
+        seconds: u64,
+    },
     Limits {
         total: i64,
         minute: u32,
@@ -154,23 +171,38 @@ pub(super) fn step() -> impl Strategy<Value = AdversaryStep> {
         2 => (any::<usize>(), prop::option::weighted(0.7, prop_oneof![2 => Just(0), 1 => 1_i64..=100]))
             .prop_map(|(which, kept_percent)| AdversaryStep::Finish { which, kept_percent }),
         2 => any::<usize>().prop_map(|which| AdversaryStep::Refund { which }),
+        1 => (1_i64..3_000).prop_map(|cents| AdversaryStep::Deposit { cents }),
         2 => (any::<usize>(), hidden()).prop_map(|(which, how)| AdversaryStep::Hide { which, how }),
         1 => (any::<usize>(), prop::option::of(5_i64..100))
             .prop_map(|(which, percent)| AdversaryStep::Misprice { which, percent }),
         4 => (any::<usize>(), status()).prop_map(|(which, status)| AdversaryStep::Feed { which, status }),
-        1 => (-100_i64..100_000).prop_map(|cents| AdversaryStep::Push { cents }),
+        1 => prop_oneof![-100_i64..200, 0_i64..100_000].prop_map(|cents| AdversaryStep::Push { cents }),
         5 => age().prop_map(|age| AdversaryStep::Balance { age }),
         5 => (age(), prop::bool::weighted(0.85))
             .prop_map(|(age, complete)| AdversaryStep::List { age, complete }),
-        5 => (any::<usize>(), age()).prop_map(|(which, age)| AdversaryStep::LookUp { which, age }),
+        5 => (any::<usize>(), age(), any::<bool>())
+            .prop_map(|(which, age, in_list)| AdversaryStep::LookUp { which, age, in_list }),
+        16 => recent().prop_map(|recent| AdversaryStep::Deliver { recent }),
+        1 => Just(AdversaryStep::FailRead),
         1 => Just(AdversaryStep::Restart),
         1 => (1_usize..20).prop_map(|events| AdversaryStep::PowerLoss { events }),
-        1 => Just(AdversaryStep::ClockSet),
-        1 => (0_i64..200, 0_u32..8).prop_map(|(total, minute)| AdversaryStep::Limits { total, minute }),
+        1 => prop_oneof![-4_i64..5, Just(-3_600), Just(3_600), -90_000_i64..90_000]
+            .prop_map(|seconds| AdversaryStep::ClockSet { seconds }),
+        1 => waited().prop_map(|seconds| AdversaryStep::Suspend { seconds }),
+        1 => (prop_oneof![0_i64..200, Just(LOOSE)], 0_u32..8)
+            .prop_map(|(total, minute)| AdversaryStep::Limits { total, minute }),
         3 => Just(AdversaryStep::Resume),
-        8 => prop_oneof![0_u64..10, 30_u64..70, 60_u64..62, 3_590_u64..3_601]
-            .prop_map(|seconds| AdversaryStep::Wait { seconds }),
+        8 => waited().prop_map(|seconds| AdversaryStep::Wait { seconds }),
     ]
+}
+
+fn waited() -> impl Strategy<Value = u64> {
+    prop_oneof![2 => 0_u64..10, 2 => 30_u64..70, 2 => 60_u64..62, 1 => 590_u64..602, 2 => 3_590_u64..3_601]
+}
+
+/// Which data of a reading is as recent as its end: in most readings all or none.
+pub(super) fn recent() -> impl Strategy<Value = u64> {
+    prop_oneof![2 => Just(0), 1 => Just(u64::MAX), 1 => any::<u64>()]
 }
 
 /// Returns a short history in which a refund may hide a charge: orders, some of unknown outcome,
@@ -183,11 +215,18 @@ pub(super) fn refund_history() -> impl Strategy<Value = Vec<AdversaryStep>> {
         2 => which().prop_map(|which| AdversaryStep::Refund { which }),
         1 => (which(), status()).prop_map(|(which, status)| AdversaryStep::Feed { which, status }),
         1 => age().prop_map(|age| AdversaryStep::List { age, complete: true }),
+        2 => recent().prop_map(|recent| AdversaryStep::Deliver { recent }),
+        1 => (which(), age(), any::<bool>())
+            .prop_map(|(which, age, in_list)| AdversaryStep::LookUp { which, age, in_list }),
+        1 => (1_i64..3_000).prop_map(|cents| AdversaryStep::Deposit { cents }),
         1 => Just(AdversaryStep::Wait { seconds: 61 }),
     ];
     let orders = prop::collection::vec((0_u32..10, 0_usize..2, any::<bool>()), 2..5);
     let changes = prop::collection::vec(change, 0..15);
-    (orders, changes, age(), age()).prop_map(|(orders, changes, balance_age, list_age)| {
+    let gap = || prop_oneof![2 => Just(61_u64), 1 => 0_u64..62, 1 => Just(601)];
+    let last = (gap(), age(), recent(), gap(), age(), recent());
+    (orders, changes, last).prop_map(|(orders, changes, last)| {
+        let (before_s, balance_age, balance_recent, between_s, list_age, list_recent) = last;
         let order = |(listing, entry, lost)| {
             [
                 AdversaryStep::Match { listing, entry },
@@ -198,11 +237,14 @@ pub(super) fn refund_history() -> impl Strategy<Value = Vec<AdversaryStep>> {
         let mut steps: Vec<_> = orders.into_iter().flat_map(order).collect();
         steps.extend(changes);
         steps.extend([
-            AdversaryStep::Wait { seconds: 61 },
+            AdversaryStep::Wait { seconds: before_s },
             AdversaryStep::Balance { age: balance_age },
-            AdversaryStep::Wait { seconds: 61 },
+            AdversaryStep::Deliver { recent: balance_recent },
+            AdversaryStep::Wait { seconds: between_s },
             AdversaryStep::List { age: list_age, complete: true },
         ]);
+        // Those of the changes first.
+        steps.extend([AdversaryStep::Deliver { recent: list_recent }; 4]);
         steps
     })
 }
@@ -270,14 +312,21 @@ pub(super) struct MarketKind {
     pub(super) has_list: bool,
     /// Number of look-ups that prove an absence; zero without own order ids.
     pub(super) look_ups_min: u32,
+    /// Longest time until a list or a look-up shows an order.
+    pub(super) listed_within: Duration,
 }
 
 pub(super) fn market_kind() -> impl Strategy<Value = MarketKind> {
     use KeyedBy::{Id, IdAndPrice};
-    let kinds = [(Id, true, 0), (Id, true, 2), (IdAndPrice, true, 2), (IdAndPrice, false, 2)];
-    prop::sample::select(kinds.to_vec()).prop_map(|(keyed_by, has_list, look_ups_min)| MarketKind {
-        keyed_by,
-        has_list,
-        look_ups_min,
+    let late = 10 * SETTLE;
+    let kinds = [
+        (Id, true, 0, SETTLE),
+        (Id, true, 2, SETTLE),
+        (IdAndPrice, true, 2, late),
+        (IdAndPrice, false, 2, SETTLE),
+    ];
+    prop::sample::select(kinds.to_vec()).prop_map(|kind| {
+        let (keyed_by, has_list, look_ups_min, listed_within) = kind;
+        MarketKind { keyed_by, has_list, look_ups_min, listed_within }
     })
 }
