@@ -231,7 +231,8 @@ impl AdversaryMarket {
     }
 
     /// Starts the ledger's clock at the wall clock, and converts the recorded events as the start
-    /// of the program does. A clock that was set forward is not noticed after another boot.
+    /// of the program does. After another boot, it is not ahead of the clock of any record, because
+    /// nothing shows that it was set forward.
     pub(super) fn start_clock(&mut self, is_same_boot: bool) {
         let clocks = &mut self.clocks;
         let events = &mut self.ledger.events_for_tests;
@@ -241,7 +242,13 @@ impl AdversaryMarket {
             Record { position: 0, at, uptime_ms, event }
         }));
         clocks.boot += u64::from(!is_same_boot);
-        clocks.offset_ms += if is_same_boot { clocks.set_ms } else { clocks.set_ms.min(0) };
+        clocks.offset_ms += clocks.set_ms;
+        if !is_same_boot {
+            let offset =
+                |record: &Record| Some(record.at.0 - i64::try_from(record.uptime_ms?).unwrap());
+            let earliest = clocks.records.iter().filter_map(offset).min();
+            clocks.offset_ms = clocks.offset_ms.min(earliest.unwrap_or(i64::MAX));
+        }
         let (uptime, now) = (u64::try_from(self.now.0).ok(), UnixMs(self.now.0 + clocks.offset_ms));
         let mut timeline = Timeline::new(BootId(clocks.boot), uptime, now);
         clocks.records.iter().for_each(|record| timeline.note_start(record));
