@@ -375,8 +375,8 @@ mod tests {
         let list = fault_table(Market::default());
         for kind in crate::sim::csgoroll::FAULTS.concat() {
             let line =
-                list.lines().find(|line| line.split_whitespace().next() == Some(kind.name()));
-            assert!(line.is_some_and(|line| line.ends_with(kind.description())), "{kind}");
+                list.lines().find(|line| line.split_whitespace().next() == Some(&*kind.name()));
+            assert!(line.is_some_and(|line| line.ends_with(&kind.description())), "{kind}");
         }
     }
 

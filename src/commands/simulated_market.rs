@@ -86,7 +86,7 @@ pub fn fault_table(market: Market) -> String {
         Market::LisSkins => lis_skins::FAULTS,
         Market::Waxpeer => waxpeer::FAULTS,
     };
-    faults::table_of(&kinds.concat())
+    faults::table(&kinds.concat())
 }
 
 /// Returns a `sniper.toml` whose whitelist matches listings of this simulated market.

@@ -6,6 +6,8 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use clap::{ValueEnum, builder::PossibleValue};
+
 use super::random::Rng;
 use crate::{
     domain::money::Amount,
@@ -26,259 +28,192 @@ pub enum FaultChannel {
     Purchases,
 }
 
-/// Kind of a fault; [`description`](Self::description) explains each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Kind of a fault. Its name on the command line is the variant in kebab case, unless an attribute
+/// states another one, and its comment is the description that `--fault list` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum FaultKind {
+    /// nothing bought, connection cut without a response
     CutBeforeCommit,
+    /// bought, connection cut without a response
     CutAfterCommit,
+    /// bought, no response
     Hang,
+    /// nothing bought, no response
     HangBeforeCommit,
+    /// bought, response 502
+    #[value(name = "5xx-after-commit")]
     ServerErrorAfterCommit,
+    /// nothing bought, response 503
+    #[value(name = "5xx-before-commit")]
     ServerErrorBeforeCommit,
+    /// nothing bought, response 429 with Retry-After
+    #[value(name = "429")]
     TooMany,
+    /// nothing bought, response 403 with a challenge page
     Challenge,
+    /// nothing bought, error that demands a captcha
     Captcha,
+    /// nothing bought, error for an invalid session
     Unauthenticated,
+    /// nothing bought, error for the daily withdrawal limit
     DailyLimit,
+    /// nothing bought, error with an unknown message
     UnknownError,
+    /// bought, connection cut in the middle of the response
     HalfBody,
+    /// bought, response 2 s late
     Slow,
+    /// bought, response sent twice
     Doubled,
+    /// bought, response followed by a rejection of no request
     LateRejection,
+    /// bought, response without a trade
     Empty,
+    /// bought, response with the id of another listing
     Foreign,
+    /// bought for more than the listed price
     WrongPrice,
+    /// bought, response with a price below the one paid
     PriceLow,
+    /// bought, response with a price of 0
     PriceZero,
+    /// bought, response with a price above the one paid
     PriceHigh,
+    /// connection cut
     FeedCut,
+    /// no more messages except pongs, connection stays open
     FeedSilence,
+    /// subscriptions end with an error, connection stays open
     FeedError,
+    /// subscriptions complete, connection stays open
     FeedComplete,
+    /// connection closed with a close frame
     FeedClose,
+    /// wrong status of a recent purchase
     FeedLie,
+    /// wrong balance
     PushLie,
+    /// a known listing announced again
     FeedRelist,
+    /// an open listing reported as gone
     FeedUnlist,
+    /// purchases as of up to 60 s ago
     ListStale,
+    /// some purchases missing, no next page announced
     ListShort,
+    /// some purchases with an unknown status
     ListUnknownStatus,
+    /// null in place of some purchases
     ListNull,
+    /// balance as of up to 60 s ago
     BalanceStale,
+    /// response 502
+    #[value(name = "read-5xx")]
     ReadServerError,
+    /// connection cut in the middle of the response
     ReadCut,
+    /// response 2 s late
     ReadSlow,
+    /// nothing bought, response 403: the key is bound to another IP address
     AddressNotBound,
+    /// nothing bought, error for an invalid trade URL
     TradeUrl,
+    /// nothing bought, error for a trade ban of the account
     TradeBan,
+    /// nothing bought, error for an account that cannot trade
     CannotTrade,
+    /// nothing bought, error for a private inventory
     PrivateInventory,
+    /// nothing bought, error for a full inventory
     InventoryFull,
+    /// nothing bought, error for too many failed attempts
     FailedAttempts,
+    /// nothing bought, response 422 for an invalid value
     InvalidValue,
+    /// nothing bought, rejected because the system is busy
     SystemBusy,
+    /// nothing bought, rejected because buying is switched off
     BuyingOff,
+    /// nothing bought, response 429 with msBeforeNext in the body
     MsBeforeNext,
+    /// the price rises just before the order, which is rejected
     PriceMoves,
+    /// bought, response 408
+    #[value(name = "408")]
     RequestTimeout,
+    /// bought, response 200 with a page
+    #[value(name = "html-200")]
     PageInsteadOfAnswer,
+    /// bought and returned at once, response 200 with that status
     ReturnedAtOnce,
+    /// connection closed because of its token
     FeedToken,
+    /// disconnect announced by a message, then the connection closes
     FeedDisconnect,
+    /// some purchases with the name of another item
     ListForeign,
+    /// response 200 with a page
+    #[value(name = "read-html")]
     ReadPage,
 }
 
+/// Faults that every simulated market can inject.
+pub const COMMON_FAULTS: [FaultKind; 35] = [
+    FaultKind::CutBeforeCommit,
+    FaultKind::CutAfterCommit,
+    FaultKind::Hang,
+    FaultKind::HangBeforeCommit,
+    FaultKind::ServerErrorAfterCommit,
+    FaultKind::ServerErrorBeforeCommit,
+    FaultKind::TooMany,
+    FaultKind::Challenge,
+    FaultKind::Unauthenticated,
+    FaultKind::UnknownError,
+    FaultKind::HalfBody,
+    FaultKind::Slow,
+    FaultKind::Doubled,
+    FaultKind::LateRejection,
+    FaultKind::Empty,
+    FaultKind::Foreign,
+    FaultKind::WrongPrice,
+    FaultKind::PriceLow,
+    FaultKind::PriceZero,
+    FaultKind::PriceHigh,
+    FaultKind::FeedCut,
+    FaultKind::FeedSilence,
+    FaultKind::FeedError,
+    FaultKind::FeedClose,
+    FaultKind::FeedLie,
+    FaultKind::FeedRelist,
+    FaultKind::FeedUnlist,
+    FaultKind::ListStale,
+    FaultKind::ListShort,
+    FaultKind::ListUnknownStatus,
+    FaultKind::ListNull,
+    FaultKind::BalanceStale,
+    FaultKind::ReadServerError,
+    FaultKind::ReadCut,
+    FaultKind::ReadSlow,
+];
+
 impl FaultKind {
-    pub const ALL: [Self; 58] = [
-        Self::CutBeforeCommit,
-        Self::CutAfterCommit,
-        Self::Hang,
-        Self::HangBeforeCommit,
-        Self::ServerErrorAfterCommit,
-        Self::ServerErrorBeforeCommit,
-        Self::TooMany,
-        Self::Challenge,
-        Self::Captcha,
-        Self::Unauthenticated,
-        Self::DailyLimit,
-        Self::UnknownError,
-        Self::HalfBody,
-        Self::Slow,
-        Self::Doubled,
-        Self::LateRejection,
-        Self::Empty,
-        Self::Foreign,
-        Self::WrongPrice,
-        Self::PriceLow,
-        Self::PriceZero,
-        Self::PriceHigh,
-        Self::FeedCut,
-        Self::FeedSilence,
-        Self::FeedError,
-        Self::FeedComplete,
-        Self::FeedClose,
-        Self::FeedLie,
-        Self::PushLie,
-        Self::FeedRelist,
-        Self::FeedUnlist,
-        Self::ListStale,
-        Self::ListShort,
-        Self::ListUnknownStatus,
-        Self::ListNull,
-        Self::BalanceStale,
-        Self::ReadServerError,
-        Self::ReadCut,
-        Self::ReadSlow,
-        Self::AddressNotBound,
-        Self::TradeUrl,
-        Self::TradeBan,
-        Self::CannotTrade,
-        Self::PrivateInventory,
-        Self::InventoryFull,
-        Self::FailedAttempts,
-        Self::InvalidValue,
-        Self::SystemBusy,
-        Self::BuyingOff,
-        Self::MsBeforeNext,
-        Self::PriceMoves,
-        Self::RequestTimeout,
-        Self::PageInsteadOfAnswer,
-        Self::ReturnedAtOnce,
-        Self::FeedToken,
-        Self::FeedDisconnect,
-        Self::ListForeign,
-        Self::ReadPage,
-    ];
+    pub fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
 
     /// Returns the name used on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::CutBeforeCommit => "cut-before-commit",
-            Self::CutAfterCommit => "cut-after-commit",
-            Self::Hang => "hang",
-            Self::HangBeforeCommit => "hang-before-commit",
-            Self::ServerErrorAfterCommit => "5xx-after-commit",
-            Self::ServerErrorBeforeCommit => "5xx-before-commit",
-            Self::TooMany => "429",
-            Self::Challenge => "challenge",
-            Self::Captcha => "captcha",
-            Self::Unauthenticated => "unauthenticated",
-            Self::DailyLimit => "daily-limit",
-            Self::UnknownError => "unknown-error",
-            Self::HalfBody => "half-body",
-            Self::Slow => "slow",
-            Self::Doubled => "doubled",
-            Self::LateRejection => "late-rejection",
-            Self::Empty => "empty",
-            Self::Foreign => "foreign",
-            Self::WrongPrice => "wrong-price",
-            Self::PriceLow => "price-low",
-            Self::PriceZero => "price-zero",
-            Self::PriceHigh => "price-high",
-            Self::FeedCut => "feed-cut",
-            Self::FeedSilence => "feed-silence",
-            Self::FeedError => "feed-error",
-            Self::FeedComplete => "feed-complete",
-            Self::FeedClose => "feed-close",
-            Self::FeedLie => "feed-lie",
-            Self::PushLie => "push-lie",
-            Self::FeedRelist => "feed-relist",
-            Self::FeedUnlist => "feed-unlist",
-            Self::ListStale => "list-stale",
-            Self::ListShort => "list-short",
-            Self::ListUnknownStatus => "list-unknown-status",
-            Self::ListNull => "list-null",
-            Self::BalanceStale => "balance-stale",
-            Self::ReadServerError => "read-5xx",
-            Self::ReadCut => "read-cut",
-            Self::ReadSlow => "read-slow",
-            Self::AddressNotBound => "address-not-bound",
-            Self::TradeUrl => "trade-url",
-            Self::TradeBan => "trade-ban",
-            Self::CannotTrade => "cannot-trade",
-            Self::PrivateInventory => "private-inventory",
-            Self::InventoryFull => "inventory-full",
-            Self::FailedAttempts => "failed-attempts",
-            Self::InvalidValue => "invalid-value",
-            Self::SystemBusy => "system-busy",
-            Self::BuyingOff => "buying-off",
-            Self::MsBeforeNext => "ms-before-next",
-            Self::PriceMoves => "price-moves",
-            Self::RequestTimeout => "408",
-            Self::PageInsteadOfAnswer => "html-200",
-            Self::ReturnedAtOnce => "returned-at-once",
-            Self::FeedToken => "feed-token",
-            Self::FeedDisconnect => "feed-disconnect",
-            Self::ListForeign => "list-foreign",
-            Self::ReadPage => "read-html",
-        }
+    pub fn name(self) -> String {
+        self.value().get_name().to_owned()
     }
 
     /// Returns the effect of the fault in one line.
-    pub const fn description(self) -> &'static str {
-        match self {
-            Self::CutBeforeCommit => "nothing bought, connection cut without a response",
-            Self::CutAfterCommit => "bought, connection cut without a response",
-            Self::Hang => "bought, no response",
-            Self::HangBeforeCommit => "nothing bought, no response",
-            Self::ServerErrorAfterCommit => "bought, response 502",
-            Self::ServerErrorBeforeCommit => "nothing bought, response 503",
-            Self::TooMany => "nothing bought, response 429 with Retry-After",
-            Self::Challenge => "nothing bought, response 403 with a challenge page",
-            Self::Captcha => "nothing bought, error that demands a captcha",
-            Self::Unauthenticated => "nothing bought, error for an invalid session",
-            Self::DailyLimit => "nothing bought, error for the daily withdrawal limit",
-            Self::UnknownError => "nothing bought, error with an unknown message",
-            Self::HalfBody => "bought, connection cut in the middle of the response",
-            Self::Slow => "bought, response 2 s late",
-            Self::Doubled => "bought, response sent twice",
-            Self::LateRejection => "bought, response followed by a rejection of no request",
-            Self::Empty => "bought, response without a trade",
-            Self::Foreign => "bought, response with the id of another listing",
-            Self::WrongPrice => "bought for more than the listed price",
-            Self::PriceLow => "bought, response with a price below the one paid",
-            Self::PriceZero => "bought, response with a price of 0",
-            Self::PriceHigh => "bought, response with a price above the one paid",
-            Self::FeedCut => "connection cut",
-            Self::FeedSilence => "no more messages except pongs, connection stays open",
-            Self::FeedError => "subscriptions end with an error, connection stays open",
-            Self::FeedComplete => "subscriptions complete, connection stays open",
-            Self::FeedClose => "connection closed with a close frame",
-            Self::FeedLie => "wrong status of a recent purchase",
-            Self::PushLie => "wrong balance",
-            Self::FeedRelist => "a known listing announced again",
-            Self::FeedUnlist => "an open listing reported as gone",
-            Self::ListStale => "purchases as of up to 60 s ago",
-            Self::ListShort => "some purchases missing, no next page announced",
-            Self::ListUnknownStatus => "some purchases with an unknown status",
-            Self::ListNull => "null in place of some purchases",
-            Self::BalanceStale => "balance as of up to 60 s ago",
-            Self::ReadServerError => "response 502",
-            Self::ReadCut => "connection cut in the middle of the response",
-            Self::ReadSlow => "response 2 s late",
-            Self::AddressNotBound => {
-                "nothing bought, response 403: the key is bound to another IP address"
-            }
-            Self::TradeUrl => "nothing bought, error for an invalid trade URL",
-            Self::TradeBan => "nothing bought, error for a trade ban of the account",
-            Self::CannotTrade => "nothing bought, error for an account that cannot trade",
-            Self::PrivateInventory => "nothing bought, error for a private inventory",
-            Self::InventoryFull => "nothing bought, error for a full inventory",
-            Self::FailedAttempts => "nothing bought, error for too many failed attempts",
-            Self::InvalidValue => "nothing bought, response 422 for an invalid value",
-            Self::SystemBusy => "nothing bought, rejected because the system is busy",
-            Self::BuyingOff => "nothing bought, rejected because buying is switched off",
-            Self::MsBeforeNext => "nothing bought, response 429 with msBeforeNext in the body",
-            Self::PriceMoves => "the price rises just before the order, which is rejected",
-            Self::RequestTimeout => "bought, response 408",
-            Self::PageInsteadOfAnswer => "bought, response 200 with a page",
-            Self::ReturnedAtOnce => "bought and returned at once, response 200 with that status",
-            Self::FeedToken => "connection closed because of its token",
-            Self::FeedDisconnect => "disconnect announced by a message, then the connection closes",
-            Self::ListForeign => "some purchases with the name of another item",
-            Self::ReadPage => "response 200 with a page",
-        }
+    pub fn description(self) -> String {
+        self.value().get_help().map(ToString::to_string).unwrap_or_default()
+    }
+
+    fn value(self) -> PossibleValue {
+        // No variant is skipped.
+        self.to_possible_value().unwrap_or_else(|| PossibleValue::new(""))
     }
 
     /// Returns the part of the traffic that the fault affects.
@@ -348,7 +283,7 @@ pub fn reported_price(kind: FaultKind, price: Amount, rng: &mut Rng) -> Amount {
 
 impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        f.pad(&self.name())
     }
 }
 
@@ -416,10 +351,8 @@ impl FromStr for Fault {
             Some((name, chance)) => (name, Some(chance)),
             None => (text, None),
         };
-        let kind = FaultKind::ALL
-            .into_iter()
-            .find(|kind| kind.name() == name)
-            .ok_or_else(|| FaultError::Name { name: name.to_owned() })?;
+        let kind = <FaultKind as ValueEnum>::from_str(name, false)
+            .map_err(|_unknown| FaultError::Name { name: name.to_owned() })?;
         let chance = match chance {
             Some(text) => Chance::parse(text).ok_or(FaultError::Chance)?,
             None if kind.channel() == FaultChannel::Feed => Chance::Every(FEED_FAULT_EVERY),
@@ -430,7 +363,8 @@ impl FromStr for Fault {
 }
 
 fn suggestion(name: &str) -> String {
-    let known = FaultKind::ALL.map(FaultKind::name);
+    let known: Vec<String> = FaultKind::all().iter().map(|kind| kind.name()).collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
     nearest(name, &known)
         .map_or_else(String::new, |nearest| format!("; did you mean \"{nearest}\"?"))
 }
@@ -438,24 +372,20 @@ fn suggestion(name: &str) -> String {
 /// Returns the names of all faults, one line per group.
 fn names() -> String {
     let lines = GROUPS.map(|(group, channels)| {
-        let kinds = FaultKind::ALL.into_iter().filter(|kind| channels.contains(&kind.channel()));
-        let names: Vec<&str> = kinds.map(FaultKind::name).collect();
+        let kinds = FaultKind::all().iter().filter(|kind| channels.contains(&kind.channel()));
+        let names: Vec<String> = kinds.map(|kind| kind.name()).collect();
         format!("\n  {group}: {}", names.join(", "))
     });
     lines.concat()
 }
 
-/// Returns a table of all faults with their descriptions.
-pub fn table() -> String {
-    table_of(&FaultKind::ALL)
-}
-
 /// Returns a table of these faults with their descriptions.
-pub fn table_of(kinds: &[FaultKind]) -> String {
+pub fn table(kinds: &[FaultKind]) -> String {
     let mut out = String::new();
     for (group, channels) in GROUPS {
         out.push_str(&format!("{group}:\n"));
-        for kind in kinds.iter().filter(|kind| channels.contains(&kind.channel())) {
+        let is_in = |kind: &&FaultKind| kinds.contains(kind) && channels.contains(&kind.channel());
+        for kind in FaultKind::all().iter().filter(is_in) {
             out.push_str(&format!("  {:<21}{}\n", kind.name(), kind.description()));
         }
         out.push('\n');
@@ -559,8 +489,8 @@ mod tests {
     #[test]
     fn the_error_for_an_unknown_fault_lists_all_names_and_suggests_one() {
         let error = "hangs".parse::<Fault>().unwrap_err().to_string();
-        for kind in FaultKind::ALL {
-            assert!(error.contains(kind.name()), "{kind}");
+        for kind in FaultKind::all() {
+            assert!(error.contains(&kind.name()), "{kind}");
         }
         assert!(error.contains("did you mean \"hang\"?"), "{error}");
     }

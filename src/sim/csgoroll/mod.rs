@@ -19,51 +19,14 @@ use serde_json::{Value, json};
 
 use crate::{
     domain::money::{Amount, Percent},
-    sim::faults::FaultKind,
+    sim::faults::{COMMON_FAULTS, FaultKind},
 };
 
 /// The faults that this market can inject.
-pub const FAULTS: &[&[FaultKind]] = &[&[
-    FaultKind::CutBeforeCommit,
-    FaultKind::CutAfterCommit,
-    FaultKind::Hang,
-    FaultKind::HangBeforeCommit,
-    FaultKind::ServerErrorAfterCommit,
-    FaultKind::ServerErrorBeforeCommit,
-    FaultKind::TooMany,
-    FaultKind::Challenge,
-    FaultKind::Captcha,
-    FaultKind::Unauthenticated,
-    FaultKind::DailyLimit,
-    FaultKind::UnknownError,
-    FaultKind::HalfBody,
-    FaultKind::Slow,
-    FaultKind::Doubled,
-    FaultKind::LateRejection,
-    FaultKind::Empty,
-    FaultKind::Foreign,
-    FaultKind::WrongPrice,
-    FaultKind::PriceLow,
-    FaultKind::PriceZero,
-    FaultKind::PriceHigh,
-    FaultKind::FeedCut,
-    FaultKind::FeedSilence,
-    FaultKind::FeedError,
-    FaultKind::FeedComplete,
-    FaultKind::FeedClose,
-    FaultKind::FeedLie,
-    FaultKind::PushLie,
-    FaultKind::FeedRelist,
-    FaultKind::FeedUnlist,
-    FaultKind::ListStale,
-    FaultKind::ListShort,
-    FaultKind::ListUnknownStatus,
-    FaultKind::ListNull,
-    FaultKind::BalanceStale,
-    FaultKind::ReadServerError,
-    FaultKind::ReadCut,
-    FaultKind::ReadSlow,
-]];
+pub const FAULTS: &[&[FaultKind]] = &[
+    &COMMON_FAULTS,
+    &[FaultKind::Captcha, FaultKind::DailyLimit, FaultKind::FeedComplete, FaultKind::PushLie],
+];
 
 /// Returns an id in the marketplace's format: unpadded base64 of, say, `Trade:32993472`.
 fn global_id(type_name: &str, number: u64) -> String {

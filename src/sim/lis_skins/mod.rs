@@ -18,7 +18,7 @@ pub mod token;
 use serde_json::Value;
 
 use super::{
-    faults::FaultKind,
+    faults::{COMMON_FAULTS, FaultKind},
     repricing::{
         self,
         purchase::{Purchase, PurchaseStage, ReturnReason},
@@ -47,7 +47,7 @@ const OWN_FAULTS: [FaultKind; 8] = [
 ];
 
 /// The faults that this market can inject.
-pub const FAULTS: &[&[FaultKind]] = &[&repricing::FAULTS, &OWN_FAULTS];
+pub const FAULTS: &[&[FaultKind]] = &[&COMMON_FAULTS, &repricing::FAULTS, &OWN_FAULTS];
 
 /// Returns an amount as this market writes it: dollars with at most two decimals.
 fn dollars(amount: Amount) -> Value {

@@ -16,7 +16,7 @@ pub mod feed;
 use std::time::Duration;
 
 use super::{
-    faults::FaultKind,
+    faults::{COMMON_FAULTS, FaultKind},
     repricing::{
         self,
         purchase::{Purchase, PurchaseStage, ReturnReason},
@@ -37,7 +37,7 @@ const OWN_FAULTS: [FaultKind; 4] =
     [FaultKind::SystemBusy, FaultKind::BuyingOff, FaultKind::MsBeforeNext, FaultKind::PushLie];
 
 /// The faults that this market can inject.
-pub const FAULTS: &[&[FaultKind]] = &[&repricing::FAULTS, &OWN_FAULTS];
+pub const FAULTS: &[&[FaultKind]] = &[&COMMON_FAULTS, &repricing::FAULTS, &OWN_FAULTS];
 
 /// Returns an amount as this market writes it: an integer of thousandths of a dollar.
 const fn mills(amount: Amount) -> i64 {

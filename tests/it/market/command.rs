@@ -115,8 +115,8 @@ fn sim_on_an_occupied_port_exits_with_a_remedy() {
 fn an_unknown_fault_is_rejected_with_the_list_of_faults() {
     let output = run(&["--fault", "explode"]);
     assert_eq!(output.status.code(), Some(2));
-    for kind in sniper::sim::faults::FaultKind::ALL {
-        assert!(text(&output.stderr).contains(kind.name()), "{kind}");
+    for kind in sniper::sim::faults::FaultKind::all() {
+        assert!(text(&output.stderr).contains(&kind.name()), "{kind}");
     }
 }
 
@@ -139,7 +139,7 @@ fn with_json_the_last_line_is_an_object_and_the_log_goes_to_stderr() {
 fn the_simulator_page_explains_every_fault() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/simulator.md");
     let page = std::fs::read_to_string(path).unwrap();
-    for kind in sniper::sim::faults::FaultKind::ALL {
+    for kind in sniper::sim::faults::FaultKind::all() {
         let row = page.lines().find(|line| line.starts_with(&format!("| `{kind}` |")));
         let row = row.unwrap_or_else(|| panic!("`{kind}` is not explained"));
         let bought = row.trim_end_matches('|').rsplit('|').next().unwrap().trim();

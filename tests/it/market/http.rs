@@ -120,7 +120,7 @@ fn rejections_use_the_messages_of_the_marketplace() {
 /// Sends one order to a market with this fault. Returns the answer, `true` if the listing was
 /// bought, and the market.
 fn order_with_fault(fault: FaultKind) -> (Option<super::client::Answer>, bool, SimServer) {
-    let market = failing(fault.name());
+    let market = failing(&fault.name());
     let id = list_one(&market);
     let mut http = Http::new(&market);
     http.set_read_limit(DEADLINE);

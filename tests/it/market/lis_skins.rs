@@ -330,7 +330,7 @@ fn an_order_that_cannot_be_executed_is_rejected_with_its_code() {
 #[test]
 fn each_fault_of_an_order_has_its_answer_and_effect() {
     let check = |fault: FaultKind, status: u16, contains: &str, bought: bool| {
-        let market = failing(fault.name());
+        let market = failing(&fault.name());
         let answer = buy(&market, list_one(&market), "own").unwrap();
         assert_eq!(answer.status, status, "{fault}: {}", answer.body);
         assert!(answer.body.contains(contains), "{fault}: {}", answer.body);

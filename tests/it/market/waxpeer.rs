@@ -259,7 +259,7 @@ fn a_rejection_is_a_response_with_status_200() {
 #[test]
 fn each_fault_of_an_order_has_its_answer_and_effect() {
     let check = |fault: FaultKind, status: u16, contains: &str, bought: bool| {
-        let market = failing(fault.name());
+        let market = failing(&fault.name());
         let answer = buy(&market, list_one(&market), "own").unwrap();
         assert_eq!(answer.status, status, "{fault}: {}", answer.body);
         assert!(answer.body.contains(contains), "{fault}: {}", answer.body);

@@ -271,7 +271,7 @@ async fn an_answer_with_a_price_below_the_approved_one_frees_no_coins_also_after
                 offer(sniper, &market, OFFERED, || {}).await;
             })
             .await;
-        assert_within_total(&market, kind.name());
+        assert_within_total(&market, &kind.name());
         assert_agrees(&summary, &market);
         let by_the_ledger = summary.orders.spent;
         assert_eq!(by_the_ledger, market.history().spent(), "{kind}");

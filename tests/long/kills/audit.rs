@@ -12,7 +12,8 @@ use sniper::{
         reader::{LedgerReader, OrderDetails},
     },
     sim::{
-        MarketHistory, OrderDecision, faults,
+        MarketHistory, OrderDecision,
+        faults::FaultKind,
         history::{ListingRecord, OrderRecord, PurchaseRecord},
         random,
         repricing::books::SalesBooks,
@@ -356,7 +357,7 @@ fn describe(entry: &ListingRecord, ledger: &LedgerState) -> String {
 fn describe_entry(entry: &ListingRecord) -> String {
     let mut text = format!("{} for {}", entry.id, entry.price);
     for request in &entry.orders {
-        let fault = request.fault.map_or("no fault", faults::FaultKind::name);
+        let fault = request.fault.map_or_else(|| "no fault".to_owned(), FaultKind::name);
         let OrderRecord { at, connection, answered_at, decision, .. } = request;
         write!(
             text,
