@@ -53,48 +53,34 @@ impl MarketTable {
 
 impl MarketRow {
     fn to_json(self) -> Value {
-        let MarketSettings { title, unit, needs_trade_url, feed_needs_credential, .. } =
-            self.market.settings();
-        let orders_per_minute_max = self.market.settings().orders_per_minute_max;
-        let Capabilities {
-            has_markup,
-            has_float,
-            has_rarity,
-            keyed_by,
-            own_order_ids,
-            environment,
-            ..
-        } = self.capabilities;
-        let Capabilities { has_price_limit, has_purchases, has_open_listings, .. } =
-            self.capabilities;
-        let Capabilities { listings_lag, reads, .. } = self.capabilities;
+        let (settings, it) = (self.market.settings(), self.capabilities);
         json!({
             "market": self.market.name(),
-            "title": title,
-            "unit": unit,
-            "decimals": self.capabilities.decimals.count(),
-            "credential": environment.credential,
-            "dry_run_needs_credential": feed_needs_credential,
-            "needs_trade_url": needs_trade_url,
-            "markup": has_markup,
-            "float": has_float,
-            "rarity": has_rarity,
-            "price_changes_under_one_id": keyed_by == KeyedBy::IdAndPrice,
-            "own_order_ids": own_order_ids.is_some(),
-            "absent_after_s": own_order_ids.map(|support| support.visible_within.as_secs()),
-            "price_limit": has_price_limit,
-            "purchases": has_purchases,
-            "open_listings": has_open_listings,
-            "listings_lag_s": listings_lag.map(|lag| lag.as_secs()),
-            "reads_at_once": reads.burst,
-            "read_interval_ms": u64::try_from(reads.interval.as_millis()).unwrap_or(u64::MAX),
-            "orders_per_minute_max": orders_per_minute_max,
-            "settings_without_meaning": self.without_meaning(),
+            "title": settings.title,
+            "unit": settings.unit,
+            "decimals": it.decimals.count(),
+            "credential": it.environment.credential,
+            "dry_run_needs_credential": settings.feed_needs_credential,
+            "needs_trade_url": settings.needs_trade_url,
+            "markup": it.has_markup,
+            "float": it.has_float,
+            "rarity": it.has_rarity,
+            "price_changes_under_one_id": it.keyed_by == KeyedBy::IdAndPrice,
+            "own_order_ids": it.own_order_ids.is_some(),
+            "absent_after_s": it.own_order_ids.map(|support| support.visible_within.as_secs()),
+            "price_limit": it.has_price_limit,
+            "purchases": it.has_purchases,
+            "open_listings": it.has_open_listings,
+            "listings_lag_s": it.listings_lag.map(|lag| lag.as_secs()),
+            "reads_at_once": it.reads.burst,
+            "read_interval_ms": u64::try_from(it.reads.interval.as_millis()).unwrap_or(u64::MAX),
+            "orders_per_minute_max": settings.orders_per_minute_max,
+            "settings_without_meaning": self.unsupported_settings(),
         })
     }
 
     /// Returns the settings that the market cannot honor.
-    fn without_meaning(self) -> Vec<&'static str> {
+    fn unsupported_settings(self) -> Vec<&'static str> {
         let settings = self.market.settings();
         let markup = (!self.capabilities.has_markup).then_some("max_markup_percent");
         let float = (!self.capabilities.has_float).then_some("float_min and float_max");
@@ -160,7 +146,7 @@ impl MarketRow {
             match keyed_by {
                 KeyedBy::Id => "a new price has a new id",
                 KeyedBy::IdAndPrice => {
-                    "the price may change under one id; each price is a new chance"
+                    "the price may change under one id; each price counts as a listing"
                 }
             }
             .to_owned(),
@@ -176,7 +162,7 @@ impl MarketRow {
             },
         ));
         lines.extend(self.limits_and_lists());
-        let without = self.without_meaning();
+        let without = self.unsupported_settings();
         if !without.is_empty() {
             lines.push(("Not possible", without.join(", ")));
         }
