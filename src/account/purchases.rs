@@ -722,7 +722,7 @@ mod tests {
             assert!(!cause.text().is_empty() && !cause.remedy().is_empty(), "{cause:?}");
         }
         let unreadable = |count| IncompleteReason::Unreadable { count, message: None }.cause();
-        assert!(unreadable(1).has_same_key(&unreadable(2)));
+        assert_eq!(unreadable(1).key, unreadable(2).key);
     }
 
     fn status() -> impl Strategy<Value = TradeStatus> {

@@ -384,11 +384,6 @@ impl Ledger {
         self.state.sharing.allowance = Some(Box::default());
     }
 
-    /// Returns `true` if the budget is shared.
-    pub const fn is_sharing(&self) -> bool {
-        self.state.sharing.allowance.is_some()
-    }
-
     /// Returns the permit of the last allowance; `None` without sharing.
     pub fn permit(&self) -> Option<OrderPermit> {
         self.state.sharing.allowance.as_ref().map(|allowance| allowance.permit)

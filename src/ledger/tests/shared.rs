@@ -131,7 +131,7 @@ fn a_ledger_that_does_not_share_has_no_slices() {
     let mut ledger = ledger(budget());
     assert!(ledger.set_allowance(Box::default()).is_none());
     let _effects = place_order(&mut ledger, order_request(1, 5), &BOUGHT, T0);
-    assert!(!ledger.is_sharing());
+    assert!(ledger.permit().is_none());
 }
 
 #[test]
