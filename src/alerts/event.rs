@@ -119,7 +119,7 @@ pub enum AlertEvent {
         text: String,
     },
     Resumed,
-    /// The account cannot be read. `is_needed`: no order is sent until it was.
+    /// The account cannot be read. With `is_needed`, no order is sent until it was read.
     AccountUnread {
         since: OffsetTime,
         cause: String,
@@ -181,7 +181,7 @@ pub enum AlertEvent {
         cause: String,
     },
     LedgerRestored,
-    /// `source`: number of the source, which a change of the settings does not change.
+    /// `source` identifies the source also after a change of the settings.
     PricesStale {
         source: usize,
         name: String,
@@ -217,7 +217,7 @@ pub enum AlertEvent {
         title: &'static str,
         text: String,
     },
-    /// This bot became the active one of its standby name. `before` describes what the one before
+    /// This bot became the active one of its standby name. `before` describes what the previous one
     /// may have spent.
     TookOver {
         standby: String,
@@ -345,7 +345,23 @@ impl AlertEvent {
             }
             Self::SharedDown { .. } => Firing(AlertCondition::SharedDatabase),
             Self::SharedBack { .. } => Resolved(AlertCondition::SharedDatabase),
-            _ => AlertTransition::None,
+            Self::Started { .. }
+            | Self::Stopped { .. }
+            | Self::Bought { .. }
+            | Self::WouldBuy { .. }
+            | Self::Rejected { .. }
+            | Self::Unknown { .. }
+            | Self::Unresolved { .. }
+            | Self::NotBought { .. }
+            | Self::Cancelled { .. }
+            | Self::Refunded { .. }
+            | Self::EntryComplete { .. }
+            | Self::LimitReached { .. }
+            | Self::SharedRejected { .. }
+            | Self::SharedProblem { .. }
+            | Self::TookOver { .. }
+            | Self::OnStandby { .. }
+            | Self::DailySummary { .. } => AlertTransition::None,
         }
     }
 

@@ -490,10 +490,14 @@ impl SharingTask {
                 );
                 self.report_problem("No contact with the shared database", text);
             }
-            _ if matches!(before, MemberState::Rejected(_)) => {
-                info!("Shared budget accepts this bot again");
+            MemberState::Active
+            | MemberState::Standby
+            | MemberState::NoContact
+            | MemberState::Stopped => {
+                if matches!(before, MemberState::Rejected(_)) {
+                    info!("Shared budget accepts this bot again");
+                }
             }
-            _ => {}
         }
     }
 
@@ -743,7 +747,10 @@ impl SharingTask {
         let role = self.role.as_ref().filter(|role| !role.is_resigned);
         let rejection = match &self.state {
             MemberState::Rejected(reason) => Some(convert::rejection_text(reason).to_owned()),
-            _ => None,
+            MemberState::Active
+            | MemberState::Standby
+            | MemberState::NoContact
+            | MemberState::Stopped => None,
         };
         SharedStatus {
             group: group.clone(),

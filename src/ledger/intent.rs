@@ -266,7 +266,13 @@ impl OpenTotals {
                 self.returning_coins = coins(self.returning_coins, order.price);
             }
             OrderState::Bought => self.undelivered = count(self.undelivered),
-            _ => {}
+            OrderState::Reserved
+            | OrderState::Sent
+            | OrderState::Rejected
+            | OrderState::NotSent
+            | OrderState::Completed
+            | OrderState::Returned
+            | OrderState::NotBought => {}
         }
     }
 }

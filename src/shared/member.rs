@@ -554,7 +554,7 @@ impl Member {
         let until_ms = match state {
             MemberState::Rejected(_) | MemberState::Stopped => i64::MIN,
             MemberState::NoContact => contact_until_ms.min(role_until_ms.max(renewed_until_ms)),
-            _ => contact_until_ms.min(role_until_ms),
+            MemberState::Active | MemberState::Standby => contact_until_ms.min(role_until_ms),
         };
         Permission {
             revision: self.revision,

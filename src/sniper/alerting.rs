@@ -238,16 +238,22 @@ impl<B: OrderSender> Engine<B> {
         let emit = |event: fn(AlertOrder) -> AlertEvent| {
             self.alerting.sender.emit(|| event(order()));
         };
-        match (from, to) {
-            (OrderState::Unknown, OrderState::NotBought) => {
-                emit(|order| AlertEvent::NotBought { order });
-            }
-            (OrderState::Unknown, OrderState::Bought | OrderState::Completed) => {
+        let was_unknown = *from == OrderState::Unknown;
+        match to {
+            OrderState::NotBought if was_unknown => emit(|order| AlertEvent::NotBought { order }),
+            OrderState::Bought | OrderState::Completed if was_unknown => {
                 emit(|order| AlertEvent::Bought { order, left: None });
             }
-            (_, OrderState::Returning) => emit(|order| AlertEvent::Cancelled { order }),
-            (_, OrderState::Returned) => emit(|order| AlertEvent::Refunded { order }),
-            _ => {}
+            OrderState::Returning => emit(|order| AlertEvent::Cancelled { order }),
+            OrderState::Returned => emit(|order| AlertEvent::Refunded { order }),
+            OrderState::Reserved
+            | OrderState::Sent
+            | OrderState::Bought
+            | OrderState::Rejected
+            | OrderState::Unknown
+            | OrderState::NotSent
+            | OrderState::Completed
+            | OrderState::NotBought => {}
         }
     }
 
