@@ -30,11 +30,18 @@ Examples:
   sniper run --dashboard
   sniper dashboard        in another terminal";
 
+/// Whether a session has a dashboard, and whether `sniper dashboard` can reach the session.
+#[derive(Clone, Copy, Debug)]
+pub struct DashboardAccess {
+    pub is_enabled: bool,
+    /// `false` if another bot owns the control socket.
+    pub is_reachable: bool,
+}
+
 /// Starts the dashboard of a session, if it is enabled. A failure is logged, and the bot runs
-/// without it. If another bot owns the control socket, `sniper dashboard` cannot reach this one, so
-/// the address file is not touched.
+/// without it. The address file is written only for a session that `sniper dashboard` can reach.
 pub fn start<M: Marketplace>(
-    (is_wanted, is_reachable): (bool, bool),
+    access: DashboardAccess,
     feed: &Feed<M>,
     sniper: &Sniper,
     requests: Sender<PendingRequest>,
@@ -42,10 +49,10 @@ pub fn start<M: Marketplace>(
 ) -> Option<Dashboard> {
     let config = &feed.config;
     let address_file = token::address_file(&config.data_dir, instance_of(config));
-    let address_file = is_reachable.then_some(address_file);
+    let address_file = access.is_reachable.then_some(address_file);
     // Removes the address file of a killed bot; a missing file is ignored.
     drop(address_file.as_ref().map(fs::remove_file));
-    if !is_wanted {
+    if !access.is_enabled {
         return None;
     }
     let source = DashboardSource {

@@ -26,7 +26,7 @@ use crate::{
         percent_rule::PriceReference,
         whitelist_entry::{ItemPattern, WhitelistEntry},
     },
-    prices::{Offer, PriceBook, Quote, known_names::KnownNames},
+    prices::{Offer, PriceBook, Quote, item_key::ItemVariant, known_names::KnownNames},
     text::{Escaped, counted},
 };
 
@@ -238,7 +238,8 @@ fn missing_variant(
         return None;
     }
     let item = Escaped(item);
-    let Some(known) = names.wears(item.0, (entry.stattrak, entry.souvenir)) else {
+    let variant = ItemVariant::new(entry.stattrak, entry.souvenir, None, None);
+    let Some(known) = names.wears(item.0, variant) else {
         let kind = if kind.is_empty() { "plain " } else { kind };
         let message = format!("no price source knows a {kind}`{item}`");
         return Some((message, "the entry matches no listing; correct or remove it".to_owned()));

@@ -21,7 +21,7 @@ use super::{
     AppError,
     background::{self, BackgroundThread},
     check::check_supported,
-    dashboard,
+    dashboard::{self, DashboardAccess},
     ledger::operator_name,
     prices,
     reload::{self, ReloadHandles, Reloader, SettingsSource},
@@ -200,9 +200,11 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         inputs.shared = shared_updates;
         let sniper = Sniper::new(engine);
         forward_notices(feed, &sniper);
-        let has_dashboard = has_dashboard || config.dashboard.listen.is_some();
-        let wanted = (has_dashboard, control.is_some());
-        let dashboard = dashboard::start(wanted, feed, &sniper, requests, &alarm);
+        let access = DashboardAccess {
+            is_enabled: has_dashboard || config.dashboard.listen.is_some(),
+            is_reachable: control.is_some(),
+        };
+        let dashboard = dashboard::start(access, feed, &sniper, requests, &alarm);
         let warming = CacheWarmer::start(config, &sniper);
         Ok(Self {
             feed,

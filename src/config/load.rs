@@ -427,8 +427,8 @@ fn read_policy(
         }
         (None, Some((file, place))) => {
             let beside = name.parent().unwrap_or(Path::new(""));
-            let path = (sources.directory, &*beside.join(file));
-            Some(read_whitelist(path, place, (decimals, &mut policy.files), diagnostics))
+            let into = (decimals, &mut policy.files);
+            Some(read_whitelist(sources.directory, &beside.join(file), place, into, diagnostics))
         }
         (None, None) => None,
     };
@@ -496,7 +496,8 @@ fn resolve_price_files(policy: &mut TomlSettings, directory: &Path) {
 }
 
 fn read_whitelist(
-    (directory, name): (&Path, &Path),
+    directory: &Path,
+    name: &Path,
     place: SourceLocation,
     (decimals, files): (Decimals, &mut Vec<(PathBuf, u32)>),
     diagnostics: &mut Diagnostics,

@@ -503,9 +503,14 @@ fn groups(out: &mut String, view: &SessionView) -> fmt::Result {
     writeln!(out, "<h3>Groups</h3>\n<ul class=\"groups\">")?;
     for GroupCounts { group, used } in &view.groups {
         let EntryGroup { name, max_quantity, max_total } = group;
-        let has_open = !paused.contains(&**name);
-        let paused = (!has_open || partly_paused.contains(&**name), has_open);
-        begin_row(out, name, paused)?;
+        let pauses = if paused.contains(&**name) {
+            RowPauses::All
+        } else if partly_paused.contains(&**name) {
+            RowPauses::Some
+        } else {
+            RowPauses::None
+        };
+        begin_row(out, name, pauses)?;
         let EntryUsage { quantity, total } = used;
         write!(out, "{quantity} bought for {total}")?;
         if let Some(max) = max_quantity {
@@ -515,7 +520,7 @@ fn groups(out: &mut String, view: &SessionView) -> fmt::Result {
             let left = max.saturating_sub(*total).max(Amount::ZERO);
             write!(out, " · {left} of {max} left")?;
         }
-        end_row(out, "groups", name, paused)?;
+        end_row(out, "groups", name, pauses)?;
     }
     writeln!(out, "</ul>")
 }
@@ -526,7 +531,8 @@ fn entry_row(
     counts: Option<&EntryCounts>,
     is_paused: bool,
 ) -> fmt::Result {
-    begin_row(out, entry.label(), (is_paused, !is_paused))?;
+    let pauses = if is_paused { RowPauses::All } else { RowPauses::None };
+    begin_row(out, entry.label(), pauses)?;
     write!(out, "up to {}", entry.max_price)?;
     if let Some(EntryCounts { matched, used, .. }) = counts {
         let (quantity, total) = (used.quantity, used.total);
@@ -536,25 +542,34 @@ fn entry_row(
             None => write!(out, " for {total}")?,
         }
     }
-    end_row(out, "entries", entry.label(), (is_paused, !is_paused))
+    end_row(out, "entries", entry.label(), pauses)
 }
 
-/// Begins the row of an entry or a group. `paused`: whether something in it is paused, and whether
-/// it is not paused as a whole.
-fn begin_row(out: &mut String, name: &str, paused: (bool, bool)) -> fmt::Result {
-    let mark = match paused {
-        (false, _) => "",
-        (true, true) => " <b class=\"warn\">entries paused</b>",
-        (true, false) => " <b class=\"warn\">paused</b>",
+/// Part of an entry or a group that is paused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RowPauses {
+    None,
+    Some,
+    All,
+}
+
+/// Begins the row of an entry or a group.
+fn begin_row(out: &mut String, name: &str, pauses: RowPauses) -> fmt::Result {
+    let mark = match pauses {
+        RowPauses::None => "",
+        RowPauses::Some => " <b class=\"warn\">entries paused</b>",
+        RowPauses::All => " <b class=\"warn\">paused</b>",
     };
     write!(out, "<li><span class=\"item\">{}{mark}</span> <span class=\"dim\">", Html(name))
 }
 
 /// Ends the row with the buttons that pause and enable it. `kind` is `entries` or `groups`.
-fn end_row(out: &mut String, kind: &str, name: &str, paused: (bool, bool)) -> fmt::Result {
+fn end_row(out: &mut String, kind: &str, name: &str, pauses: RowPauses) -> fmt::Result {
     write!(out, "</span>")?;
-    let (has_paused, has_open) = paused;
-    let buttons = [("enable", "Enable", has_paused), ("pause", "Pause", has_open)];
+    let buttons = [
+        ("enable", "Enable", pauses != RowPauses::None),
+        ("pause", "Pause", pauses != RowPauses::All),
+    ];
     let path = PathSegment(name);
     for (action, text, _) in buttons.iter().filter(|(_, _, is_shown)| *is_shown) {
         write!(out, " <button data-post=\"/api/{kind}/{path}/{action}\">{text}</button>")?;

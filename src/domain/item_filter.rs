@@ -1,7 +1,9 @@
 //! Conditions on the kind of an item, for whitelist entries that name no single item.
 
+use std::borrow::Cow;
+
 use crate::domain::{
-    item_name::{ItemName, Wear, phase_of, split_gem},
+    item_name::{ItemName, phase_of, split_gem},
     trade::{RarityWord, Trade},
 };
 
@@ -207,17 +209,16 @@ impl NamePattern {
 
     /// Returns `true` if the base name or the market name of a listing matches.
     pub fn matches(&self, trade: &Trade<'_>) -> bool {
-        let kind = (trade.is_stattrak, trade.is_souvenir, trade.wear);
-        self.matches_names((&trade.item, &trade.market_name), kind)
+        let Trade { is_stattrak, is_souvenir, wear, .. } = *trade;
+        let (base, is_star) = (Cow::Borrowed(&*trade.item), has_star(&trade.market_name));
+        let item = ItemName { base, is_star, is_stattrak, is_souvenir, wear };
+        self.matches_item(&item, &trade.market_name)
     }
 
-    /// Returns `true` if an item with this base name, market name, StatTrak, Souvenir and wear
-    /// matches.
-    pub fn matches_names(
-        &self,
-        (base, market_name): (&str, &str),
-        (is_stattrak, is_souvenir, wear): (bool, bool, Option<Wear>),
-    ) -> bool {
+    /// Returns `true` if an item with this market name matches.
+    pub fn matches_item(&self, item: &ItemName<'_>, market_name: &str) -> bool {
+        let ItemName { is_star, is_stattrak, is_souvenir, wear, .. } = item;
+        let base = &*item.base;
         let Some(name) = self.name() else {
             let variant = match (is_stattrak, is_souvenir) {
                 (true, _) => "StatTrak™ ",
@@ -225,7 +226,7 @@ impl NamePattern {
                 (false, false) => "",
             };
             // A market may write a phase beside the name, and a gem with or without its finish.
-            let before = [if has_star(market_name) { "★ " } else { "" }, variant];
+            let before = [if *is_star { "★ " } else { "" }, variant];
             let behind = wear.map_or([""; 3], |wear| [" (", wear.as_str(), ")"]);
             return self.is_part_of(market_name.as_bytes())
                 || self.matches_base(base)
@@ -236,9 +237,9 @@ impl NamePattern {
         };
         name.base.eq_ignore_ascii_case(base)
             && (is_bare(&name)
-                || name.is_stattrak == is_stattrak
-                    && name.is_souvenir == is_souvenir
-                    && name.wear.is_none_or(|own| wear == Some(own)))
+                || name.is_stattrak == *is_stattrak
+                    && name.is_souvenir == *is_souvenir
+                    && name.wear.is_none_or(|own| *wear == Some(own)))
     }
 
     /// Returns `true` if every listing with this base name matches.

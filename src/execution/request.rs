@@ -69,12 +69,19 @@ enum Piece {
 /// Slot with its last value.
 struct Field {
     slot: Slot,
-    /// `true` if the slot is in the path, where an id is percent-encoded.
-    in_path: bool,
-    in_body: bool,
+    part: RequestPart,
     value: SlotValue,
     /// Position of the value in the request.
     at: Range<usize>,
+}
+
+/// Part of a request that contains a field.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RequestPart {
+    /// An id is percent-encoded here.
+    Path,
+    Header,
+    Body,
 }
 
 struct SignatureField {
@@ -110,7 +117,7 @@ impl PreparedOrder {
                     order.push_text(text);
                 }
                 Part::Text(_) => return Err(RequestError::Path),
-                Part::Slot(slot) => order.push_field(*slot, true, false),
+                Part::Slot(slot) => order.push_field(*slot, RequestPart::Path),
             }
         }
         order.pieces.push(Piece::PathEnd);
@@ -130,7 +137,7 @@ impl PreparedOrder {
         for part in body {
             match part {
                 Part::Text(text) => order.push_text(text),
-                Part::Slot(slot) => order.push_field(*slot, false, true),
+                Part::Slot(slot) => order.push_field(*slot, RequestPart::Body),
             }
         }
         let len_max = order.pieces.iter().map(Piece::len_max).fold(0, usize::saturating_add);
@@ -174,10 +181,10 @@ impl PreparedOrder {
         }
     }
 
-    fn push_field(&mut self, slot: Slot, in_path: bool, in_body: bool) {
+    fn push_field(&mut self, slot: Slot, part: RequestPart) {
         self.needs_time |= matches!(slot, Slot::Time(_));
         self.pieces.push(Piece::Field(self.fields.len()));
-        self.fields.push(Field { slot, in_path, in_body, value: SlotValue::EMPTY, at: 0..0 });
+        self.fields.push(Field { slot, part, value: SlotValue::EMPTY, at: 0..0 });
     }
 
     fn push_header(
@@ -193,7 +200,7 @@ impl PreparedOrder {
                     return Err(InvalidHeader { header }.into());
                 }
                 HeaderPart::Text(text) => self.push_text(text),
-                HeaderPart::Slot(slot) => self.push_field(*slot, false, false),
+                HeaderPart::Slot(slot) => self.push_field(*slot, RequestPart::Header),
                 HeaderPart::Signature(signature) => {
                     self.needs_time = true;
                     self.pieces.push(Piece::Signature(self.signatures.len()));
@@ -210,7 +217,7 @@ impl PreparedOrder {
         let Self { pieces, fields, signatures, bytes, path, body, .. } = self;
         let body_start = pieces.iter().position(|piece| matches!(piece, Piece::BodyStart));
         let body_text = pieces.iter().skip(body_start.unwrap_or(usize::MAX)).map(Piece::text_len);
-        let in_body = fields.iter().filter(|field| field.in_body);
+        let in_body = fields.iter().filter(|field| field.part == RequestPart::Body);
         let in_body = in_body.map(|field| field.value.as_bytes().len());
         let body_len = body_text.chain(in_body).fold(0, usize::saturating_add);
         bytes.clear();
@@ -283,10 +290,10 @@ impl Piece {
 impl Field {
     /// Sets the value for this order.
     fn fill(&mut self, order: &OrderFields, time: UnixMs) {
-        let Self { slot, in_path, value, .. } = self;
+        let Self { slot, part, value, .. } = self;
         value.clear();
         match slot {
-            Slot::Id if *in_path => {
+            Slot::Id if *part == RequestPart::Path => {
                 for byte in order.id.as_str().bytes() {
                     let (escape, length) = percent_encoded(byte);
                     value.push(escape.get(..length).unwrap_or_default());

@@ -98,13 +98,17 @@ impl KnownNames {
     pub fn is_without_match(&self, pattern: &NamePattern) -> bool {
         let has_phase = Phase::ALL.iter().any(|phase| pattern.as_str().contains(phase.as_str()));
         let matches = |item: &KnownItem, variant: &ItemVariant| {
-            let kind = (variant.is_stattrak(), variant.is_souvenir(), variant.wear());
-            let variant = ItemVariant::new(kind.0, kind.1, kind.2, None);
+            let (is_stattrak, is_souvenir) = (variant.is_stattrak(), variant.is_souvenir());
+            let wear = variant.wear();
+            let variant = ItemVariant::new(is_stattrak, is_souvenir, wear, None);
             let name = ItemKey { base: item.name.as_str().into(), variant }.to_string();
             // The key does not show whether the name has a star.
             let base = ItemName::parse(&item.name).base;
-            pattern.matches_names((&base, &name), kind)
-                || pattern.matches_names((&base, &format!("★ {name}")), kind)
+            let mut item = ItemName { base, is_star: false, is_stattrak, is_souvenir, wear };
+            pattern.matches_item(&item, &name) || {
+                item.is_star = true;
+                pattern.matches_item(&item, &format!("★ {name}"))
+            }
         };
         let mut items = self.items.values();
         !has_phase && !items.any(|item| item.variants.iter().any(|it| matches(item, it)))
@@ -140,12 +144,13 @@ impl KnownNames {
         self.items.iter().find(|(known, _)| is_slip(known)).map(|(_, item)| item.name.as_str())
     }
 
-    /// Returns the wears of an item, best first; none if it has no wear. `None` if the item is
-    /// unknown or has no such variant at all.
-    pub fn wears(&self, name: &str, (stattrak, souvenir): (bool, bool)) -> Option<Vec<Wear>> {
+    /// Returns the wears of an item that is StatTrak™ and a Souvenir as `like` is, best first; none
+    /// if it has no wear. `None` if the item is unknown or has no such variant at all.
+    pub fn wears(&self, name: &str, like: ItemVariant) -> Option<Vec<Wear>> {
         let variants = self.variants(name)?;
         let is_meant = |variant: &&ItemVariant| {
-            variant.is_stattrak() == stattrak && variant.is_souvenir() == souvenir
+            variant.is_stattrak() == like.is_stattrak()
+                && variant.is_souvenir() == like.is_souvenir()
         };
         let wears: Vec<Option<Wear>> =
             variants.iter().filter(is_meant).map(|variant| variant.wear()).collect();
@@ -195,7 +200,8 @@ pub(crate) mod tests {
         assert_eq!(names.nearest("Kukri Knife | Fada"), Some("Kukri Knife | Fade"));
         assert!(!names.is_only_recorded("AK-47 | Redline"));
         let wears = [Wear::FieldTested, Wear::WellWorn];
-        assert_eq!(names.wears("AK-47 | Redline", (false, false)).as_deref(), Some(&wears[..]));
+        let plain = ItemVariant::new(false, false, None, None);
+        assert_eq!(names.wears("AK-47 | Redline", plain).as_deref(), Some(&wears[..]));
         let few = KnownNames::with_recorded(&PriceBook::default(), recorded);
         assert!(names.are_all() && !few.are_all(), "two names are not all items");
         assert_eq!(few.slip_of("AK-47 | Redlien"), Some("AK-47 | Redline"));
@@ -256,7 +262,9 @@ pub(crate) mod tests {
             "StatTrak™ AK-47 | Redline (Well-Worn)",
             "★ Karambit",
         ]));
-        let wears = |name, variant| names.wears(name, variant);
+        let wears = |name, (is_stattrak, is_souvenir)| {
+            names.wears(name, ItemVariant::new(is_stattrak, is_souvenir, None, None))
+        };
         let expected = vec![Wear::MinimalWear, Wear::FieldTested];
         assert_eq!(wears("AK-47 | Redline", (false, false)), Some(expected));
         assert_eq!(wears("AK-47 | Redline", (true, false)), Some(vec![Wear::WellWorn]));

@@ -309,10 +309,11 @@ impl Catalogue {
         let wear = rng.choice(wanted.wears).copied();
         let base = rng.i64(wanted.cents.0..=wanted.cents.1);
         let markup = if rng.chance_permille(600) { 0 } else { rng.i64(0..=wanted.markup_max) };
-        let mut listed = listed_item(item, wear, wanted.variant, priced(base, markup));
+        let mut listed = listed_item(item, wear, wanted.variant, ItemPrice::new(base, markup));
         // Rounding to whole cents can raise a small markup above the maximum.
         if listed.markup.hundredths() > wanted.markup_max {
-            (listed.base, listed.total, listed.markup) = priced(base, 0);
+            let ItemPrice { base, total, markup } = ItemPrice::new(base, 0);
+            (listed.base, listed.total, listed.markup) = (base, total, markup);
         }
         listed.float = wear.map(|wear| {
             let (low, high) = wanted.floats.unwrap_or_else(|| hundredths_of(wear));
@@ -338,12 +339,16 @@ impl Catalogue {
         let is_wanted = |wanted: &DemoEntry| (wanted.brand, wanted.name) == (item.brand, item.name);
         let price = match markup(rng, demo::WANTED.iter().any(is_wanted)) {
             // Extreme markups occur on items that are almost worthless.
-            markup if markup > 100_000 => priced(rng.i64(3..=30), markup),
-            markup => priced(base, markup),
+            markup if markup > 100_000 => ItemPrice::new(rng.i64(3..=30), markup),
+            markup => ItemPrice::new(base, markup),
+        };
+        let price = if price.total.cents() > TOTAL_MAX {
+            ItemPrice::new(TOTAL_MAX * 9 / 10, 1_000)
+        } else {
+            price
         };
         let price =
-            if price.1.cents() > TOTAL_MAX { priced(TOTAL_MAX * 9 / 10, 1_000) } else { price };
-        let price = if price.1.cents() < TOTAL_MIN { priced(TOTAL_MIN, 1_200) } else { price };
+            if price.total.cents() < TOTAL_MIN { ItemPrice::new(TOTAL_MIN, 1_200) } else { price };
         let mut listed = listed_item(&item, wear, variant, price);
         listed.float = wear.map(|wear| float(rng, wear));
         listed
@@ -394,7 +399,7 @@ fn listed_item(
     item: &CatalogueItem,
     wear: Option<Wear>,
     variant: bool,
-    price: (Amount, Amount, Percent),
+    price: ItemPrice,
 ) -> ListedItem {
     let prefix = match (variant, item.variants) {
         (true, Variants::StatTrak) => "StatTrak™ ",
@@ -423,7 +428,7 @@ fn listed_item(
         color = Some(finish.to_owned());
         name = format!("{before}{after}");
     }
-    let (base, total, markup) = price;
+    let ItemPrice { base, total, markup } = price;
     ListedItem {
         brand,
         name,
@@ -466,9 +471,21 @@ fn markup(rng: &mut Rng, above_all_entries: bool) -> i64 {
 }
 
 /// Returns the base price, the total and the exact markup between them.
-fn priced(base: i64, markup: i64) -> (Amount, Amount, Percent) {
-    let total = base + (base * markup + 5_000) / 10_000;
-    (Amount::from_cents(base), Amount::from_cents(total), markup_of(total, base))
+/// Prices of a listing before and with its markup.
+struct ItemPrice {
+    base: Amount,
+    total: Amount,
+    /// Markup of the rounded total.
+    markup: Percent,
+}
+
+impl ItemPrice {
+    /// Creates a price of this many cents with a markup in hundredths of a percent.
+    fn new(base: i64, markup: i64) -> Self {
+        let total = base + (base * markup + 5_000) / 10_000;
+        let markup = markup_of(total, base);
+        Self { base: Amount::from_cents(base), total: Amount::from_cents(total), markup }
+    }
 }
 
 fn float(rng: &mut Rng, wear: Wear) -> Float {

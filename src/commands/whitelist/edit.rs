@@ -187,7 +187,7 @@ pub(super) fn add(
     let edited = whitelist_edit::add(&file.text, &args.values());
     let edited = edited.map_err(|error| file.edit_error(error, None))?;
     let warnings = file.replace(&edited, check_supported)?;
-    file.report(("added", &args.name()), &warnings)
+    file.report("added", &args.name(), &warnings)
 }
 
 /// Removes an entry from the settings file.
@@ -208,7 +208,7 @@ pub(super) fn remove(
         file.edit_error(error, other)
     })?;
     let warnings = file.replace(&edited, check_supported)?;
-    file.report(("removed", entry), &warnings)
+    file.report("removed", entry, &warnings)
 }
 
 /// The settings file as it was read.
@@ -275,11 +275,7 @@ impl<'c> SettingsFile<'c> {
         Ok(warnings)
     }
 
-    fn report(
-        &self,
-        (done, entry): (&str, &str),
-        warnings: &[Problem],
-    ) -> Result<ExitCode, AppError> {
+    fn report(&self, done: &str, entry: &str, warnings: &[Problem]) -> Result<ExitCode, AppError> {
         let lines: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         let direction = if done == "added" { "to" } else { "from" };
         let mut text = format!(

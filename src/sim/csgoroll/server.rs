@@ -81,6 +81,14 @@ impl SimServer {
     }
 }
 
+/// What the upgrade request of a feed shows.
+#[derive(Clone, Copy)]
+pub struct GraphqlUpgrade {
+    is_signed_in: bool,
+    /// `true` if the subprotocol was requested.
+    has_subprotocol: bool,
+}
+
 impl SimulatedMarket for GraphqlMarket {
     const FAULTS: &'static [&'static [FaultKind]] = super::FAULTS;
     const FEED_PATH: &'static str = "/ws";
@@ -89,8 +97,7 @@ impl SimulatedMarket for GraphqlMarket {
 
     type Model = MarketState;
     type Feed = GraphqlFeed;
-    /// Set if signed in and if the subprotocol was requested.
-    type Upgrade = (bool, bool);
+    type Upgrade = GraphqlUpgrade;
 
     fn open(settings: &SimSettings, opened_at: UnixMs) -> (Self, MarketState) {
         let session = session(settings.seed);
@@ -121,7 +128,7 @@ impl SimulatedMarket for GraphqlMarket {
         state: &SimState<Self>,
         request: &Request,
         response: &mut Response,
-    ) -> Result<(bool, bool), &'static str> {
+    ) -> Result<GraphqlUpgrade, &'static str> {
         if ![Self::FEED_PATH, Self::HTTP_PATH].contains(&request.uri().path()) {
             return Err("the feed is at /ws");
         }
@@ -132,20 +139,21 @@ impl SimulatedMarket for GraphqlMarket {
             let chosen = HeaderValue::from_static(SUBPROTOCOL);
             response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
         }
-        Ok((state.site.is_signed_in(text(header::COOKIE)), has_subprotocol))
+        let is_signed_in = state.site.is_signed_in(text(header::COOKIE));
+        Ok(GraphqlUpgrade { is_signed_in, has_subprotocol })
     }
 
     fn open_feed(
         _state: &SimState<Self>,
-        (is_signed_in, has_subprotocol): (bool, bool),
+        upgrade: GraphqlUpgrade,
         settings: &SimSettings,
         now: Duration,
         _rng: &mut Rng,
     ) -> Result<(GraphqlFeed, Vec<FeedOutput>), (u16, &'static str)> {
-        if !has_subprotocol {
+        if !upgrade.has_subprotocol {
             return Err((4406, "Subprotocol not acceptable"));
         }
-        Ok((GraphqlFeed::new(is_signed_in, settings.ping_every, now), Vec::new()))
+        Ok((GraphqlFeed::new(upgrade.is_signed_in, settings.ping_every, now), Vec::new()))
     }
 }
 
