@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::reconnection::Thousandths;
 
 /// Waits are multiples of this (10 ms), so that log lines show the exact wait.
-const GRAIN_NS: u128 = 10_000_000;
+const WAIT_STEP_NS: u128 = 10_000_000;
 
 /// Waits that grow by a constant factor up to a maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub fn with_jitter(wait: Duration, jitter: Thousandths, entropy: u64) -> Duratio
     let share_max = nanos.saturating_mul(u128::from(jitter.0)) / 1_000;
     let share = u128::from(entropy).saturating_mul(share_max) >> 64_u32;
     let left = nanos.saturating_sub(share);
-    let rounded = left.saturating_sub(left % GRAIN_NS);
+    let rounded = left.saturating_sub(left % WAIT_STEP_NS);
     Duration::from_nanos(u64::try_from(rounded).unwrap_or(u64::MAX))
 }
 

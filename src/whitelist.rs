@@ -35,7 +35,7 @@ use crate::{
     domain::percent_rule::PercentRule,
     domain::time::UnixMs,
     domain::trade::{Defects, PaintWear, RarityWord, Trade, TradeEvent},
-    prices::{DecidedReference, NoReference, PercentOfReference, PriceBook, Reference},
+    prices::{ComparedReference, NoReference, PercentOfReference, PriceBook, Reference},
 };
 
 /// Compiled whitelist: entries indexed by item.
@@ -89,8 +89,8 @@ impl Whitelist {
         Self { entries, by_item, for_any, paused, groups, paused_groups, hash }
     }
 
-    /// Returns a hash of the entries, which is the same in every process of this version.
-    pub const fn hash(&self) -> u64 {
+    /// Returns the hash, which is the same in every process of this version.
+    pub const fn entries_hash(&self) -> u64 {
         self.hash
     }
 
@@ -104,7 +104,7 @@ impl Whitelist {
 
     /// Returns `true` if an entry names this item, or every item.
     #[inline]
-    pub fn names(&self, item: &str) -> bool {
+    pub fn has_entry_for(&self, item: &str) -> bool {
         !self.for_any.is_empty() || self.by_item.contains_key(item)
     }
 
@@ -119,18 +119,18 @@ impl Whitelist {
     pub fn decide_with(&self, trade: &Trade<'_>, prices: PriceView<'_>) -> Decision {
         let candidates = self.by_item.get(trade.item.as_ref()).unwrap_or(&self.for_any);
         if candidates.is_empty() {
-            return Decision::NotListed;
+            return Decision::NoEntry;
         }
         let (Some(price), true) = (trade.total_value, trade.defects.is_empty()) else {
             return Decision::Unreadable(trade.defects);
         };
-        let mut decision = Decision::NotListed;
+        let mut decision = Decision::NoEntry;
         let has_paused = !self.paused.is_empty();
         for &index in candidates {
             let Some(entry) = self.entries.get(index) else { continue };
             if has_paused && self.paused.contains(index) {
                 // The mismatch of another entry stays the reported reason.
-                if matches!(decision, Decision::NotListed) {
+                if matches!(decision, Decision::NoEntry) {
                     decision = Decision::Mismatched { entry: index, mismatch: Mismatch::Paused };
                 }
                 continue;
@@ -277,10 +277,14 @@ impl<'p> PriceView<'p> {
         }
     }
 
-    /// Returns the reference price for an entry, and the listing's price as a percentage of it, if
-    /// the entry has a percent rule and the item a reference.
-    pub fn decided(self, entry: &WhitelistEntry, trade: &Trade<'_>) -> Option<DecidedReference> {
-        self.book?.decided(entry.percent.as_ref()?, trade, self.now)
+    /// Returns the reference that the percent rule of an entry compares with the listing's price;
+    /// `None` without a rule or a reference.
+    pub fn compared_reference(
+        self,
+        entry: &WhitelistEntry,
+        trade: &Trade<'_>,
+    ) -> Option<ComparedReference> {
+        self.book?.compared_reference(entry.percent.as_ref()?, trade, self.now)
     }
 
     /// Returns the price of a listing as a share of the reference of a rule, if the item has one.
@@ -293,6 +297,14 @@ impl<'p> PriceView<'p> {
     pub fn margin(self, trade: &Trade<'_>) -> Option<Percent> {
         self.book?.margin(trade, self.now)
     }
+}
+
+/// Returns the highest price that an entry pays for an item with this reference: `max_price`, or
+/// the maximum price of its percent rule if that is less.
+pub fn price_limit(entry: &WhitelistEntry, reference: Option<Reference>) -> Amount {
+    let rule = reference.zip(entry.percent.as_ref());
+    let allowed = rule.map(|(reference, rule)| reference.max_price(rule.max_percent));
+    allowed.map_or(entry.max_price, |allowed| allowed.min(entry.max_price))
 }
 
 /// Returns the reason for which the percent rule of an entry does not allow a listing.
@@ -320,7 +332,7 @@ pub enum Decision {
     /// The entry at this index matches.
     Matched(usize),
     /// No entry names this item.
-    NotListed,
+    NoEntry,
     /// Entries name this item, but none matches. Contains the last one that is not paused, if there
     /// is one.
     Mismatched {
@@ -333,33 +345,33 @@ pub enum Decision {
     Unreadable(Defects),
 }
 
-/// Condition that is not met. `is` is the listing's value, and the other field is the entry's
+/// Condition that is not met. `actual` is the listing's value, and the other field is the entry's
 /// bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch {
     /// The operator has paused the entry.
     Paused,
     StatTrak {
-        is: bool,
+        actual: bool,
     },
     Souvenir {
-        is: bool,
+        actual: bool,
     },
     /// The listing has another wear, or none.
     Wear {
-        is: Option<Wear>,
+        actual: Option<Wear>,
         wanted: WearSet,
     },
     PriceAbove {
-        is: Amount,
+        actual: Amount,
         max: Amount,
     },
     PriceBelow {
-        is: Amount,
+        actual: Amount,
         min: Amount,
     },
     MarkupAbove {
-        is: Percent,
+        actual: Percent,
         max: Percent,
     },
     /// The entry bounds the markup and the listing has none.
@@ -368,26 +380,26 @@ pub enum Mismatch {
     FloatUnknown,
     /// The float, or the upper end of its range, is above the bound.
     FloatAbove {
-        is: PaintWear,
+        actual: PaintWear,
         max: PaintWear,
     },
     /// The float, or the lower end of its range, is below the bound.
     FloatBelow {
-        is: PaintWear,
+        actual: PaintWear,
         min: PaintWear,
     },
     /// The age of a back-filled listing is above the bound.
     TooOld {
-        is: Duration,
+        actual: Duration,
         max: Duration,
     },
     /// The item is of another category.
     Category {
-        is: ItemCategory,
+        actual: ItemCategory,
     },
     /// The item has another rarity, or the market does not name it.
     Rarity {
-        is: Option<RarityWord>,
+        actual: Option<RarityWord>,
     },
     /// A pattern of `exclude` matches.
     Excluded,
@@ -452,12 +464,12 @@ pub(super) fn mismatch(
     prices: PriceView<'_>,
 ) -> Option<Mismatch> {
     if price > entry.max_price {
-        return Some(Mismatch::PriceAbove { is: price, max: entry.max_price });
+        return Some(Mismatch::PriceAbove { actual: price, max: entry.max_price });
     }
     if let Some(max) = entry.max_markup {
         match trade.markup_percent {
             Some(markup) if markup > max => {
-                return Some(Mismatch::MarkupAbove { is: markup, max });
+                return Some(Mismatch::MarkupAbove { actual: markup, max });
             }
             Some(_) => {}
             None => return Some(Mismatch::MarkupUnknown),
@@ -474,16 +486,16 @@ pub(super) fn mismatch(
 #[inline]
 fn kind_mismatch(entry: &WhitelistEntry, trade: &Trade<'_>, price: Amount) -> Option<Mismatch> {
     if trade.is_stattrak != entry.stattrak {
-        return Some(Mismatch::StatTrak { is: trade.is_stattrak });
+        return Some(Mismatch::StatTrak { actual: trade.is_stattrak });
     }
     if trade.is_souvenir != entry.souvenir {
-        return Some(Mismatch::Souvenir { is: trade.is_souvenir });
+        return Some(Mismatch::Souvenir { actual: trade.is_souvenir });
     }
     if !entry.wears.accepts(trade.wear) {
-        return Some(Mismatch::Wear { is: trade.wear, wanted: entry.wears });
+        return Some(Mismatch::Wear { actual: trade.wear, wanted: entry.wears });
     }
     if price < entry.min_price {
-        return Some(Mismatch::PriceBelow { is: price, min: entry.min_price });
+        return Some(Mismatch::PriceBelow { actual: price, min: entry.min_price });
     }
     None
 }
@@ -498,21 +510,23 @@ fn float_mismatch(entry: &WhitelistEntry, trade: &Trade<'_>) -> Option<Mismatch>
     };
     let above = |max: &PaintWear| *max < greatest;
     let below = |min: &PaintWear| least < *min;
-    let above = entry.float_max.filter(above).map(|max| Mismatch::FloatAbove { is: greatest, max });
-    let below = entry.float_min.filter(below).map(|min| Mismatch::FloatBelow { is: least, min });
+    let above =
+        entry.float_max.filter(above).map(|max| Mismatch::FloatAbove { actual: greatest, max });
+    let below =
+        entry.float_min.filter(below).map(|min| Mismatch::FloatBelow { actual: least, min });
     above.or(below)
 }
 
 fn filter_mismatch(filter: &ItemFilter, trade: &Trade<'_>) -> Option<Mismatch> {
     if !filter.categories.is_any() {
-        let is = ItemCategory::of(&trade.item, has_star(&trade.market_name));
-        if !filter.categories.accepts(is) {
-            return Some(Mismatch::Category { is });
+        let actual = ItemCategory::of(&trade.item, has_star(&trade.market_name));
+        if !filter.categories.accepts(actual) {
+            return Some(Mismatch::Category { actual });
         }
     }
     let is_named = |rarity: RarityWord| filter.rarities.contains(&rarity);
     if !filter.rarities.is_empty() && !trade.rarity.is_some_and(is_named) {
-        return Some(Mismatch::Rarity { is: trade.rarity });
+        return Some(Mismatch::Rarity { actual: trade.rarity });
     }
     let is_excluded = filter.exclude.iter().any(|pattern| pattern.matches(trade));
     is_excluded.then_some(Mismatch::Excluded)
@@ -521,7 +535,7 @@ fn filter_mismatch(filter: &ItemFilter, trade: &Trade<'_>) -> Option<Mismatch> {
 fn age_mismatch(entry: &WhitelistEntry, trade: &Trade<'_>) -> Option<Mismatch> {
     match (trade.event, entry.max_age) {
         (TradeEvent::BackFilled { age }, Some(max)) if max < age => {
-            Some(Mismatch::TooOld { is: age, max })
+            Some(Mismatch::TooOld { actual: age, max })
         }
         _ => None,
     }
@@ -529,28 +543,28 @@ fn age_mismatch(entry: &WhitelistEntry, trade: &Trade<'_>) -> Option<Mismatch> {
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_or_not = |is: bool| if is { "is" } else { "is not" };
+        let is_or_not = |actual: bool| if actual { "is" } else { "is not" };
         match self {
             Self::Paused => f.write_str("it is paused"),
-            Self::StatTrak { is } => write!(f, "{} StatTrak™", is_or_not(*is)),
-            Self::Souvenir { is } => write!(f, "{} a Souvenir", is_or_not(*is)),
-            Self::Wear { is, wanted } => {
-                write!(f, "wear {} is not among", is.map_or("none", Wear::as_str))?;
+            Self::StatTrak { actual } => write!(f, "{} StatTrak™", is_or_not(*actual)),
+            Self::Souvenir { actual } => write!(f, "{} a Souvenir", is_or_not(*actual)),
+            Self::Wear { actual, wanted } => {
+                write!(f, "wear {} is not among", actual.map_or("none", Wear::as_str))?;
                 wanted.iter().try_for_each(|wear| write!(f, " {}", wear.short()))
             }
-            Self::PriceAbove { is, max } => write!(f, "price {is} is above {max}"),
-            Self::PriceBelow { is, min } => write!(f, "price {is} is below {min}"),
-            Self::MarkupAbove { is, max } => write!(f, "markup {is}% is above {max}%"),
+            Self::PriceAbove { actual, max } => write!(f, "price {actual} is above {max}"),
+            Self::PriceBelow { actual, min } => write!(f, "price {actual} is below {min}"),
+            Self::MarkupAbove { actual, max } => write!(f, "markup {actual}% is above {max}%"),
             Self::MarkupUnknown => f.write_str("this market states no markup"),
             Self::FloatUnknown => f.write_str("float is unknown"),
-            Self::FloatAbove { is, max } => write!(f, "float {is} is above {max}"),
-            Self::FloatBelow { is, min } => write!(f, "float {is} is below {min}"),
-            Self::TooOld { is, max } => {
-                write!(f, "age {}s is above {}s", is.as_secs(), max.as_secs())
+            Self::FloatAbove { actual, max } => write!(f, "float {actual} is above {max}"),
+            Self::FloatBelow { actual, min } => write!(f, "float {actual} is below {min}"),
+            Self::TooOld { actual, max } => {
+                write!(f, "age {}s is above {}s", actual.as_secs(), max.as_secs())
             }
-            Self::Category { is } => write!(f, "category is {}", is.as_str()),
-            Self::Rarity { is: Some(is) } => write!(f, "rarity is {is}"),
-            Self::Rarity { is: None } => f.write_str("rarity is unknown"),
+            Self::Category { actual } => write!(f, "category is {}", actual.as_str()),
+            Self::Rarity { actual: Some(actual) } => write!(f, "rarity is {actual}"),
+            Self::Rarity { actual: None } => f.write_str("rarity is unknown"),
             Self::Excluded => f.write_str("it is excluded"),
             Self::PercentAbove { share, max } => write!(f, "{share}, above {max} %"),
             Self::NoReference { reference, reason } => {

@@ -88,7 +88,7 @@ pub(crate) fn run(rounds: usize, is_quick: bool, out: &mut impl Write) -> io::Re
     for entries in [10, 100_000] {
         let mut session = Session::new(entries);
         for text in &texts {
-            assert_eq!(session.read_and_decide(text), Some(Decision::NotListed), "{text}");
+            assert_eq!(session.read_and_decide(text), Some(Decision::NoEntry), "{text}");
             assert!(session.scan(text), "{text}");
         }
         let allocations = allocations(|| {

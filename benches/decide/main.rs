@@ -169,7 +169,7 @@ fn time(options: &Options, out: &mut impl Write) -> io::Result<()> {
             .collect();
         let mut subject = Subject::new(entries);
         for text in &texts {
-            assert_eq!(subject.read_and_decide(text), Some(Decision::NotListed), "{text}");
+            assert_eq!(subject.read_and_decide(text), Some(Decision::NoEntry), "{text}");
         }
         let allocations = allocations(|| {
             for text in &texts {

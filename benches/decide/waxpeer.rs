@@ -102,7 +102,7 @@ pub(crate) fn run(rounds: usize, is_quick: bool, out: &mut impl Write) -> io::Re
     writeln!(out, "     event bytes |             scan |             both | allocations")?;
     for name in ["new", "update", "removed"] {
         let texts: Vec<String> = (0..FRAMES).map(|number| event(name, number)).collect();
-        let expected = (name != "removed").then_some(Decision::NotListed);
+        let expected = (name != "removed").then_some(Decision::NoEntry);
         for text in &texts {
             assert_eq!(subject.read_and_decide(text), expected, "{text}");
             // The phase of a Doppler may be beside its name.

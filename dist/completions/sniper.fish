@@ -264,7 +264,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "suggest" -d 'Show which items a recording listed below a share of their reference, how often, and at what expected margin'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l write -d 'JSON whitelist that receives the entries, which `whitelist_file` can name' -r -F
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l max-price -d 'Ceiling of rows without a price' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l max-price -d '`max_price` of rows without a price' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''

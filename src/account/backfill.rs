@@ -134,8 +134,8 @@ async fn search_price_cuts<M: MarketApi>(
     sender: &BackfillSender,
 ) -> Result<SweepResult, ReadFailure> {
     let wanted = sender.wanted();
-    let mut items: Vec<(&str, Amount)> = wanted.ceilings().collect();
-    items.sort_unstable_by_key(|(base, ceiling)| (Reverse(*ceiling), *base));
+    let mut items: Vec<(&str, Amount)> = wanted.max_prices().collect();
+    items.sort_unstable_by_key(|(base, max_price)| (Reverse(*max_price), *base));
     let unsearched = items.len().saturating_sub(SEARCHES_MAX);
     let mut swept = SweepResult { complete: true, unsearched, ..SweepResult::default() };
     for (base, max_price) in items.into_iter().take(SEARCHES_MAX) {

@@ -72,7 +72,7 @@ mod tests {
     use crate::markets::{
         MarketApi as _, csgoroll::Csgoroll, lis_skins::LisSkins, waxpeer::Waxpeer,
     };
-    use crate::net::http_client::take_share;
+    use crate::net::http_client::try_acquire_quota;
 
     const MINUTE: Duration = Duration::from_secs(60);
     const INTERVAL: Duration = Duration::from_secs(1);
@@ -131,12 +131,13 @@ mod tests {
             confirmations += u32::from(at.as_millis().is_multiple_of(120));
             let keep_warm = if at.as_millis().is_multiple_of(50_000) { 66 } else { 0 };
             let others = (0..keep_warm + confirmations)
-                .filter(|_| take_share(origin, reads.share_of_others()).is_ok());
+                .filter(|_| try_acquire_quota(origin, reads.other_quota()).is_ok());
             let others = u32::try_from(others.count()).unwrap();
             confirmations = confirmations.saturating_sub(others);
             all.extend((0..others).map(|_| at));
             let now = tokio::time::Instant::now().into_std();
-            if limiter.delay(now).is_zero() && take_share(origin, reads.share_of_reads()).is_ok() {
+            if limiter.delay(now).is_zero() && try_acquire_quota(origin, reads.read_quota()).is_ok()
+            {
                 limiter.on_request(now);
                 all.push(at);
             }
@@ -144,8 +145,8 @@ mod tests {
         }
         let most = most_in_a_minute(&all);
         assert!((170..=180).contains(&most), "{most} of 200");
-        let undocumented = Csgoroll::CAPABILITIES.reads.share_of_others();
-        assert!((0..1_000).all(|_| take_share(origin, undocumented).is_ok()));
+        let undocumented = Csgoroll::CAPABILITIES.reads.other_quota();
+        assert!((0..1_000).all(|_| try_acquire_quota(origin, undocumented).is_ok()));
     }
 
     proptest! {

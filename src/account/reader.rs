@@ -27,9 +27,7 @@ use crate::{
     domain::trade::Trade,
     markets::{AccountQuery, MarketApi, OrderReference, ReadError},
     net::{
-        http_client::{
-            HttpClient, HttpError, HttpReply, pause_host, pause_of_host, wait_for_share,
-        },
+        http_client::{HttpClient, HttpError, HttpReply, acquire_quota, pause_host, pause_of_host},
         http_message::HttpResponse,
         tls::Tls,
     },
@@ -232,7 +230,7 @@ impl<M: MarketApi> AccountReader<M> {
         let mut rate_limiter = self.rate_limiter.lock().await;
         let paused = pause_of_host(self.http.origin());
         sleep(rate_limiter.delay(Instant::now()).max(paused)).await;
-        wait_for_share(self.http.origin(), M::CAPABILITIES.reads.share_of_reads()).await;
+        acquire_quota(self.http.origin(), M::CAPABILITIES.reads.read_quota()).await;
         rate_limiter.on_request(Instant::now());
         let started = clock::now();
         let received = self.http.send(&request).await.map_err(ReadFailure::from);

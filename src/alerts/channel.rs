@@ -7,7 +7,7 @@ use tracing::warn;
 use super::{
     format,
     outbox::{AlertMessage, Delivery},
-    verdict::{delivery, moved_chat, without_response},
+    response::{delivery, moved_chat, without_response},
 };
 use crate::{
     clock,

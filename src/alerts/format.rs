@@ -52,7 +52,7 @@ pub fn request(
     match target {
         ChannelTarget::Discord { url } => discord(url.reveal(), message),
         ChannelTarget::Telegram { api, token, chat_id: set } => {
-            let path = format!("{}/bot{}/sendMessage", base(api), token.reveal());
+            let path = format!("{}/bot{}/sendMessage", base_path(api), token.reveal());
             HttpRequest::post_json(path, telegram(chat_id.unwrap_or(set), message).to_string())
         }
         ChannelTarget::Ntfy { url, token } => {
@@ -81,11 +81,11 @@ pub fn check_request(target: &ChannelTarget) -> Option<HttpRequest> {
             Some(request.with_header("User-Agent", DISCORD_AGENT))
         }
         ChannelTarget::Telegram { api, token, chat_id } => {
-            let path = format!("{}/bot{}/getChat", base(api), token.reveal());
+            let path = format!("{}/bot{}/getChat", base_path(api), token.reveal());
             Some(HttpRequest::get(path).with_query("chat_id", chat_id))
         }
         ChannelTarget::Ntfy { url, token } => {
-            let request = HttpRequest::get(format!("{}/auth", base(url.reveal())));
+            let request = HttpRequest::get(format!("{}/auth", base_path(url.reveal())));
             Some(authorized(request, token.as_ref()))
         }
         ChannelTarget::Webhook { .. } => None,
@@ -101,7 +101,7 @@ fn authorized(request: HttpRequest, token: Option<&Secret>) -> HttpRequest {
 }
 
 /// Returns the path of an address without a slash at its end.
-fn base(endpoint: &Endpoint) -> &str {
+fn base_path(endpoint: &Endpoint) -> &str {
     endpoint.path().trim_end_matches('/')
 }
 
@@ -165,7 +165,7 @@ fn telegram(chat_id: &str, message: &AlertMessage) -> Value {
 /// Splits the address of a topic. JSON is posted to the root, because a header could not carry
 /// characters such as ★.
 fn ntfy_topic(endpoint: &Endpoint) -> (&str, &str) {
-    let path = base(endpoint);
+    let path = base_path(endpoint);
     let at = path.rfind('/').map_or(0, |at| at.saturating_add(1));
     path.split_at_checked(at).unwrap_or(("/", path))
 }

@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{outbox::Delivery, verdict::without_response};
+use super::{outbox::Delivery, response::without_response};
 use crate::{
     config::alerts::{HeartbeatConfig, HeartbeatStyle},
     net::{

@@ -1,7 +1,7 @@
 //! Alerts on the user's phone, a heartbeat for another machine, and notifications of systemd.
 //!
 //! - [`event`]: events and their texts. [`outbox`]: queue, digests and retries of one channel.
-//!   [`mod@format`], [`verdict`]: requests and responses of each kind of channel. [`watch`]: the
+//!   [`mod@format`], [`response`]: requests and responses of each kind of channel. [`watch`]: the
 //!   feed, the disk and the hour of the summary. All pure.
 //! - [`service`]: the thread that delivers. [`channel`], [`heartbeat`], [`systemd`]: its parts.
 //!
@@ -20,9 +20,9 @@ pub mod event;
 pub mod format;
 pub mod heartbeat;
 pub mod outbox;
+pub mod response;
 pub mod service;
 pub mod systemd;
-pub mod verdict;
 pub mod watch;
 
 use std::sync::{
@@ -43,10 +43,10 @@ pub const QUEUED_MAX: usize = 512;
 
 /// Emits the engine's events and publishes its figures, without waiting. The default does nothing.
 #[derive(Clone, Debug, Default)]
-pub struct AlertSender(Option<Arc<SenderState>>);
+pub struct AlertSender(Option<Arc<AlertState>>);
 
 #[derive(Debug)]
-struct SenderState {
+struct AlertState {
     queue: SyncSender<Alert>,
     has_channels: AtomicBool,
     /// `true` if a new channel has not received the conditions that hold.
@@ -54,7 +54,7 @@ struct SenderState {
     /// Number of events for which a queue was full.
     lost: AtomicU64,
     /// Number of iterations of the engine's event loop.
-    turns: AtomicU64,
+    iterations: AtomicU64,
     figures: Mutex<SessionFigures>,
     /// State of each channel, for the status; removed ones included, because their tasks may still
     /// deliver.
@@ -70,7 +70,7 @@ impl AlertSender {
     /// Returns a sender, and the queue that the thread would read.
     #[cfg(test)]
     pub(crate) fn with_queue() -> (Self, Receiver<Alert>) {
-        let (state, receiver) = SenderState::new(true);
+        let (state, receiver) = AlertState::new(true);
         (Self(Some(state)), receiver)
     }
 
@@ -92,7 +92,7 @@ impl AlertSender {
     /// Emits an event like [`emit`](Self::emit). Returns `false` if there is a channel and the
     /// queue is full; the event is not counted as lost, because the caller tries again.
     pub fn try_emit(&self, event: impl FnOnce() -> AlertEvent) -> bool {
-        let has_channels = |state: &&Arc<SenderState>| state.has_channels.load(Ordering::Relaxed);
+        let has_channels = |state: &&Arc<AlertState>| state.has_channels.load(Ordering::Relaxed);
         let Some(state) = self.0.as_ref().filter(has_channels) else { return true };
         state.queue.try_send(Alert { at: clock::wall(), event: event() }).is_ok()
     }
@@ -103,11 +103,12 @@ impl AlertSender {
         state.is_some_and(|state| state.has_new_channel.swap(false, Ordering::AcqRel))
     }
 
-    /// Counts a turn of the event loop, and publishes the figures of the session. Never waits.
+    /// Counts an iteration of the event loop, and publishes the figures of the session. Never
+    /// waits.
     pub fn publish_figures(&self, figures: impl FnOnce() -> SessionFigures) {
         let Some(state) = &self.0 else { return };
-        state.turns.fetch_add(1, Ordering::Relaxed);
-        // If the other thread is copying the figures, the next turn publishes them.
+        state.iterations.fetch_add(1, Ordering::Relaxed);
+        // If the other thread is copying the figures, the next iteration publishes them.
         if let Ok(mut published) = state.figures.try_lock() {
             *published = figures();
         }
@@ -128,9 +129,9 @@ struct ChannelState {
     /// Alerts that will never be delivered.
     undelivered: AtomicU64,
     /// Alerts that the task has not received yet.
-    queued: AtomicU64,
+    in_queue: AtomicU64,
     /// Alerts that the task has received and not delivered yet.
-    waiting: AtomicU64,
+    in_outbox: AtomicU64,
     /// `true` if the service has rejected the channel for good.
     is_disabled: AtomicBool,
     /// `true` while the last try has failed, and others follow.
@@ -143,19 +144,19 @@ impl ChannelState {
     fn publish(&self, outbox: &AlertOutbox) {
         self.is_failing.store(outbox.is_failing(), Ordering::Relaxed);
         self.undelivered.store(outbox.undelivered(), Ordering::Relaxed);
-        self.waiting.store(outbox.waiting(), Ordering::Relaxed);
+        self.in_outbox.store(outbox.waiting(), Ordering::Relaxed);
         self.is_disabled.store(outbox.is_disabled(), Ordering::Relaxed);
     }
 
     /// Returns `true` if no alert waits.
     fn is_empty(&self) -> bool {
-        [&self.queued, &self.waiting].iter().all(|it| it.load(Ordering::Relaxed) == 0)
+        [&self.in_queue, &self.in_outbox].iter().all(|it| it.load(Ordering::Relaxed) == 0)
     }
 
     /// Counts the remaining alerts as undelivered after the end of the task. Returns the new total
     /// of undelivered alerts.
     fn give_up(&self) -> u64 {
-        let counters = [&self.queued, &self.waiting].into_iter();
+        let counters = [&self.in_queue, &self.in_outbox].into_iter();
         let waiting = counters.map(|it| it.swap(0, Ordering::Relaxed)).fold(0, u64::saturating_add);
         self.undelivered.fetch_add(waiting, Ordering::Relaxed).saturating_add(waiting)
     }
@@ -196,7 +197,7 @@ impl AlertSender {
     }
 }
 
-impl SenderState {
+impl AlertState {
     fn new(has_channels: bool) -> (Arc<Self>, Receiver<Alert>) {
         let (queue, receiver) = sync_channel(QUEUED_MAX);
         let state = Self {
@@ -204,7 +205,7 @@ impl SenderState {
             has_channels: AtomicBool::new(has_channels),
             has_new_channel: AtomicBool::new(false),
             lost: AtomicU64::new(0),
-            turns: AtomicU64::new(0),
+            iterations: AtomicU64::new(0),
             figures: Mutex::default(),
             channels: Mutex::default(),
             undelivered_before: AtomicU64::new(0),
@@ -236,7 +237,7 @@ mod tests {
 
     #[test]
     fn without_a_channel_no_event_is_created() {
-        let (without_channels, _events) = SenderState::new(false);
+        let (without_channels, _events) = AlertState::new(false);
         for sender in [AlertSender::default(), AlertSender(Some(without_channels))] {
             sender.emit(|| panic!("it was created"));
         }

@@ -641,7 +641,7 @@ mod tests {
         alerts::{
             event::{AlertEvent, AlertOrder, BudgetLeft},
             format::request,
-            verdict::delivery,
+            response::delivery,
         },
         config::alerts::{ChannelConfig, ChannelKind, ChannelTarget, SecretUrl},
         domain::outcome::RejectReason,

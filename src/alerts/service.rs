@@ -21,7 +21,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    AlertSender, ChannelState, QUEUED_MAX, SenderState,
+    AlertSender, AlertState, ChannelState, QUEUED_MAX,
     channel::AlertChannel,
     event::{Alert, AlertEvent, AlertTransition, FeedBlock},
     heartbeat::{self, Health},
@@ -101,7 +101,7 @@ impl AlertService {
         let (requests, changes) = sync_channel(1);
         let control = AlertControl { requests, tls: tls.clone() };
         let first = control.prepare(&config.alerts)?;
-        let (state, events) = SenderState::new(!first.channels.is_empty());
+        let (state, events) = AlertState::new(!first.channels.is_empty());
         let sender = AlertSender(Some(Arc::clone(&state)));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
@@ -224,7 +224,7 @@ struct ThreadParts {
     has_filters: bool,
     tls: Tls,
     metrics: Arc<FeedMetrics>,
-    state: Arc<SenderState>,
+    state: Arc<AlertState>,
     events: Receiver<Alert>,
     changes: Receiver<AlertChange>,
 }
@@ -407,8 +407,8 @@ impl Dispatcher {
             return;
         }
         let state = &self.parts.state;
-        let turns = state.turns.load(Ordering::Relaxed);
-        self.manager.tick(turns, || status_line(&state.figures()), now.instant);
+        let iterations = state.iterations.load(Ordering::Relaxed);
+        self.manager.tick(iterations, || status_line(&state.figures()), now.instant);
     }
 
     /// Starts the channels again whose tasks have panicked.
@@ -454,14 +454,15 @@ impl Dispatcher {
                 self.parts.state.lost.fetch_add(1, Ordering::Relaxed);
             } else {
                 let is_message = u64::from(loudness != Loudness::Off);
-                channel.state.queued.fetch_add(is_message, Ordering::Relaxed);
+                channel.state.in_queue.fetch_add(is_message, Ordering::Relaxed);
             }
         }
     }
 
     fn watch_feed(&mut self, now: Moment) {
         let ThreadParts { metrics, state, .. } = &self.parts;
-        let feed = observe(metrics, state.turns.load(Ordering::Relaxed), now.instant, clock::now());
+        let feed =
+            observe(metrics, state.iterations.load(Ordering::Relaxed), now.instant, clock::now());
         let figures = state.figures();
         let metrics = Arc::clone(metrics);
         let cause = || {
@@ -532,7 +533,7 @@ impl Dispatcher {
     }
 }
 
-fn observe(metrics: &FeedMetrics, turns: u64, now: Instant, at: UnixMs) -> FeedObservation {
+fn observe(metrics: &FeedMetrics, iterations: u64, now: Instant, at: UnixMs) -> FeedObservation {
     let (downtime, silent) = (metrics.downtime(now), metrics.silence(at));
     let block = || {
         if metrics.is_challenged.load(Ordering::Acquire) {
@@ -549,7 +550,7 @@ fn observe(metrics: &FeedMetrics, turns: u64, now: Instant, at: UnixMs) -> FeedO
         block: metrics.is_blocked.load(Ordering::Acquire).then(block),
         gaps: downtime.gaps,
         down: downtime.total,
-        turns,
+        iterations,
     }
 }
 
@@ -632,7 +633,7 @@ fn receive(outbox: &mut AlertOutbox, state: &ChannelState, event: Option<(Arc<Al
     outbox.receive(event.as_ref().map(|(alert, loudness)| (&**alert, *loudness)), moment());
     state.publish(outbox);
     let is_message = event.is_some_and(|(_alert, loudness)| loudness != Loudness::Off);
-    state.queued.fetch_sub(is_message.into(), Ordering::Relaxed);
+    state.in_queue.fetch_sub(is_message.into(), Ordering::Relaxed);
 }
 
 fn new_id() -> String {
@@ -741,12 +742,13 @@ mod tests {
     async fn a_channel_whose_task_has_ended_starts_again() {
         let (mut dispatcher, sender, received) = dispatcher(1);
         drop(received);
-        let ended = ChannelState { waiting: 2.into(), queued: 3.into(), ..ChannelState::default() };
+        let ended =
+            ChannelState { in_outbox: 2.into(), in_queue: 3.into(), ..ChannelState::default() };
         dispatcher.channels[0].state = Arc::new(ended);
         sender.emit(|| AlertEvent::Resumed);
         dispatcher.tick().await;
         assert!(!dispatcher.channels[0].queue.is_closed());
-        assert_eq!(sender.delivery().undelivered, 5, "what waited or was queued is lost");
+        assert_eq!(sender.delivery().undelivered, 5, "what was in the outbox or the queue is lost");
         dispatcher.channels[0].state.undelivered.store(1, Ordering::Relaxed);
         assert_eq!(sender.delivery().undelivered, 6, "the new task is counted too");
         assert_eq!(dispatcher.parts.state.lost.load(Ordering::Relaxed), 0);
@@ -786,23 +788,23 @@ mod tests {
         sender.emit(|| AlertEvent::Resumed);
         sender.emit(|| AlertEvent::Resumed);
         dispatcher.drain().await;
-        assert_eq!(state.queued.load(Ordering::Relaxed), 2);
+        assert_eq!(state.in_queue.load(Ordering::Relaxed), 2);
         let mut outbox = AlertOutbox::new(None, Duration::ZERO);
         let event = received.try_recv().ok();
         receive(&mut outbox, &state, event);
-        let counts = [&state.queued, &state.waiting].map(|it| it.load(Ordering::Relaxed));
+        let counts = [&state.in_queue, &state.in_outbox].map(|it| it.load(Ordering::Relaxed));
         assert_eq!(counts, [1, 1]);
         drop(received);
         dispatcher.restart_ended();
         assert_eq!(sender.delivery().undelivered, 2);
-        assert_eq!(state.queued.load(Ordering::Relaxed), 0);
+        assert_eq!(state.in_queue.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
     async fn a_removed_channel_is_counted_while_it_has_something_to_deliver() {
         let (mut dispatcher, sender, _received) = dispatcher(8);
         let state = Arc::clone(&dispatcher.channels[0].state);
-        state.waiting.store(1, Ordering::Relaxed);
+        state.in_outbox.store(1, Ordering::Relaxed);
         for _ in 0..=REMOVED_MAX + 1 {
             dispatcher.channels[0].state.is_disabled.store(true, Ordering::Relaxed);
             dispatcher.replace(change());

@@ -2,7 +2,8 @@
 //! is sent.
 //!
 //! The watchdog is notified only while the event loop of the feed runs, connected or not: the
-//! feed's thread counts the turns of the loop, and the thread of the alerts compares the counts.
+//! feed's thread counts the iterations of the loop, and the thread of the alerts compares the
+//! counts.
 
 use std::time::{Duration, Instant};
 
@@ -21,8 +22,8 @@ pub struct ServiceManager {
     has_warned: bool,
     /// Half of the time within which the service manager expects a notification.
     watchdog: Option<Duration>,
-    /// Number of turns of the event loop at the last notification of the watchdog.
-    fed_turns: u64,
+    /// Number of iterations of the event loop at the last notification of the watchdog.
+    fed_iterations: u64,
     /// Time of the last notification of the watchdog.
     fed_at: Option<Instant>,
     /// Last status line.
@@ -39,7 +40,7 @@ impl ServiceManager {
             is_present,
             has_warned: false,
             watchdog: watchdog.and_then(|timeout| timeout.checked_div(2)),
-            fed_turns: 0,
+            fed_iterations: 0,
             fed_at: None,
             status: String::new(),
             status_at: None,
@@ -56,16 +57,16 @@ impl ServiceManager {
     }
 
     /// Reports that the bot is ready once the event loop runs, notifies the watchdog if it has made
-    /// further turns, and updates the status.
-    pub fn tick(&mut self, turns: u64, status: impl FnOnce() -> String, now: Instant) {
-        if !self.is_present || turns == 0 {
+    /// further iterations, and updates the status.
+    pub fn tick(&mut self, iterations: u64, status: impl FnOnce() -> String, now: Instant) {
+        if !self.is_present || iterations == 0 {
             return;
         }
         if self.status_at.is_none() {
             self.notify(&[NotifyState::Ready]);
         }
-        if self.is_watchdog_due(turns, now) {
-            (self.fed_turns, self.fed_at) = (turns, Some(now));
+        if self.is_watchdog_due(iterations, now) {
+            (self.fed_iterations, self.fed_at) = (iterations, Some(now));
             self.notify(&[NotifyState::Watchdog]);
         }
         if is_past(self.status_at, STATUS_INTERVAL, now) {
@@ -78,8 +79,9 @@ impl ServiceManager {
         }
     }
 
-    fn is_watchdog_due(&self, turns: u64, now: Instant) -> bool {
-        self.fed_turns != turns && self.watchdog.is_some_and(|half| is_past(self.fed_at, half, now))
+    fn is_watchdog_due(&self, iterations: u64, now: Instant) -> bool {
+        self.fed_iterations != iterations
+            && self.watchdog.is_some_and(|half| is_past(self.fed_at, half, now))
     }
 
     fn notify(&mut self, state: &[NotifyState<'_>]) {
@@ -132,14 +134,14 @@ mod tests {
             is_present: true,
             has_warned: false,
             watchdog: Some(half),
-            fed_turns: 0,
+            fed_iterations: 0,
             fed_at: None,
             status: String::new(),
             status_at: None,
         };
         assert!(!manager.is_watchdog_due(0, start), "it has not turned");
         assert!(manager.is_watchdog_due(1, start));
-        (manager.fed_turns, manager.fed_at) = (1, Some(start));
+        (manager.fed_iterations, manager.fed_at) = (1, Some(start));
         assert!(!manager.is_watchdog_due(9, start + half / 2), "too early");
         assert!(manager.is_watchdog_due(9, start + half));
         assert!(!manager.is_watchdog_due(1, start + 10 * half), "it stands still");

@@ -23,7 +23,7 @@ const FLAPPING_FACTOR: u32 = 2;
 /// Time for which the feed may be down before a heartbeat reports it, if no alert did so before.
 const PENDING_MAX: Duration = Duration::from_secs(60);
 
-/// Time without a turn of the event loop after which a heartbeat reports the loop.
+/// Time without an iteration of the event loop after which a heartbeat reports the loop.
 pub const LOOP_STALL: Duration = Duration::from_secs(15);
 
 /// State of the feed.
@@ -39,8 +39,8 @@ pub struct FeedObservation {
     pub gaps: u64,
     /// Total duration of the gaps.
     pub down: Duration,
-    /// Number of turns of the event loop so far.
-    pub turns: u64,
+    /// Number of iterations of the event loop so far.
+    pub iterations: u64,
 }
 
 /// Health of the feed for a heartbeat.
@@ -71,9 +71,9 @@ pub struct AlertWatch {
     is_flapping: bool,
     /// `true` if the next observation of the feed must report again that it is down.
     repeats_down: bool,
-    turns: u64,
-    /// Time at which `turns` was last seen to change.
-    turned_at: Instant,
+    iterations: u64,
+    /// Time at which `iterations` was last seen to change.
+    iterated_at: Instant,
     is_disk_low: bool,
     /// `true` if the next observation of the disk must report again that it is almost full.
     repeats_disk_low: bool,
@@ -106,8 +106,8 @@ impl AlertWatch {
             down_balance: Duration::ZERO,
             is_flapping: false,
             repeats_down: false,
-            turns: 0,
-            turned_at: now.instant,
+            iterations: 0,
+            iterated_at: now.instant,
             is_disk_low: false,
             repeats_disk_low: false,
             summary: DailySummary { next_day, at, figures, gaps: 0, down: Duration::ZERO },
@@ -134,8 +134,8 @@ impl AlertWatch {
         cause: impl FnOnce() -> Option<String>,
         now: Moment,
     ) -> Option<AlertEvent> {
-        if self.turns != feed.turns {
-            (self.turns, self.turned_at) = (feed.turns, now.instant);
+        if self.iterations != feed.iterations {
+            (self.iterations, self.iterated_at) = (feed.iterations, now.instant);
         }
         let elapsed = now.instant.saturating_duration_since(self.observed_at);
         self.observed_at = now.instant;
@@ -192,7 +192,7 @@ impl AlertWatch {
 
     /// Returns the health that a heartbeat reports.
     pub fn health(&self, now: Instant) -> FeedHealth {
-        let stalled = now.saturating_duration_since(self.turned_at);
+        let stalled = now.saturating_duration_since(self.iterated_at);
         if LOOP_STALL <= stalled {
             let seconds = stalled.as_secs();
             return FeedHealth::Unhealthy(format!(
@@ -268,7 +268,7 @@ mod tests {
         Moment { instant: start + after, wall: START.plus(after), utc_offset_s: 2 * 3_600 }
     }
 
-    /// Observes a feed after some seconds, whose event loop turns.
+    /// Observes a feed after some seconds, whose event loop runs.
     struct Observer(AlertWatch, Instant);
 
     impl Observer {
@@ -283,7 +283,8 @@ mod tests {
             is_up: bool,
             block: Option<FeedBlock>,
         ) -> Option<AlertEvent> {
-            let feed = FeedObservation { is_up, block, turns: seconds + 1, ..Default::default() };
+            let feed =
+                FeedObservation { is_up, block, iterations: seconds + 1, ..Default::default() };
             self.0.observe_feed(feed, || Some("cause".to_owned()), self.at(seconds))
         }
 
@@ -322,7 +323,7 @@ mod tests {
         assert_eq!(watch.feed(0, true, None), None);
         let after = 900 * SECOND;
         watch.1 = watch.1.checked_add(after).unwrap();
-        let feed = FeedObservation { silent: Some(after), turns: 1_000, ..Default::default() };
+        let feed = FeedObservation { silent: Some(after), iterations: 1_000, ..Default::default() };
         let event = watch.0.observe_feed(feed, || None, watch.at(1));
         assert_eq!(event, Some(AlertEvent::FeedDown { after, cause: None }));
         let reason = "the feed has been down for 900 s".to_owned();

@@ -279,12 +279,12 @@ fn read_pasted(from: impl Read) -> io::Result<String> {
 /// Disables the echo of the terminal until it is dropped. Lines are not edited by the terminal,
 /// which would cut them at 4,095 bytes, and Ctrl-C is a character, because a signal would leave the
 /// echo off.
-struct Hidden<'s> {
+struct EchoOffGuard<'s> {
     stdin: &'s io::Stdin,
     before: Termios,
 }
 
-impl<'s> Hidden<'s> {
+impl<'s> EchoOffGuard<'s> {
     fn start(stdin: &'s io::Stdin) -> io::Result<Self> {
         let before = tcgetattr(stdin)?;
         let mut hidden = before.clone();
@@ -296,7 +296,7 @@ impl<'s> Hidden<'s> {
     }
 }
 
-impl Drop for Hidden<'_> {
+impl Drop for EchoOffGuard<'_> {
     fn drop(&mut self) {
         // The terminal may be gone.
         let shown = tcsetattr(self.stdin, OptionalActions::Now, &self.before);
@@ -374,7 +374,7 @@ fn finish(
     if !context.output.is_json() {
         print(&format!("Wrote {DOTENV_FILE} (mode 600) and {shown}.\n"))?;
     }
-    let loaded = context.load_with_names()?;
+    let loaded = context.load_and_check_names()?;
     let option = if is_named { format!(" --config {shown}") } else { String::new() };
     let next = [format!("sniper doctor{option}"), format!("sniper run{option}")];
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();

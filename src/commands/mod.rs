@@ -74,7 +74,10 @@ use crate::{
         load::{BotPaths, process_environment},
     },
     domain::{money::Decimals, unit},
-    ledger::{LedgerError, control::BotPlace},
+    ledger::{
+        LedgerError,
+        control::{BotLocation, SettingsPaths},
+    },
     log::LogError,
     sim::SimServerError,
     threads::affinity,
@@ -137,7 +140,8 @@ impl<'a> CommandContext<'a> {
     /// name another market.
     pub fn data_directories(&self) -> (PathBuf, Option<PathBuf>) {
         let BotPaths { market, settings, data, state } = BotPaths::of(&self.sources(false));
-        let bot = state.as_ref().and_then(|state| BotPlace::find(&data, (state, &settings)));
+        let paths = |state| SettingsPaths { state_dir: state, settings: &settings };
+        let bot = state.as_deref().and_then(|state| BotLocation::find(&data, paths(state)));
         // A variable of this process is meant for this command.
         let bot =
             bot.filter(|bot| process_environment("SNIPER_DATA").is_none() || bot.is_in(&data));
@@ -146,13 +150,13 @@ impl<'a> CommandContext<'a> {
         (elsewhere.map_or(data, |bot| bot.data), state)
     }
 
-    /// Does the same as [`load`](Self::load), with the items of the whitelist compared with the
-    /// names that the stored prices have.
+    /// Loads like [`load`](Self::load), and adds warnings about items of the whitelist that the
+    /// stored prices do not have.
     ///
     /// # Errors
     ///
     /// Returns [`AppError::Settings`] with all errors at once.
-    pub fn load_with_names(&self) -> Result<Loaded, AppError> {
+    pub fn load_and_check_names(&self) -> Result<Loaded, AppError> {
         let mut loaded = self.load()?;
         known_names::apply(&mut loaded);
         Ok(loaded)

@@ -44,7 +44,8 @@ use crate::{
     },
     ledger::{
         control::{
-            self, BotPlace, ControlError, ControlReply, ControlRequest, Instance, PendingRequest,
+            self, BotLocation, ControlError, ControlReply, ControlRequest, Instance,
+            PendingRequest, SettingsPaths,
         },
         entries::EntryKey,
         rules::{LedgerRules, LostCount},
@@ -135,7 +136,8 @@ impl SettingsSource {
             Some(state) if self.practice.is_none() => {
                 let settings = BotPaths::of(&self.sources()).settings;
                 let (data, market) = (config.data_dir.clone(), Some(config.market));
-                BotPlace { data, market }.store((state, &settings), instance)
+                let paths = SettingsPaths { state_dir: state, settings: &settings };
+                BotLocation { data, market }.store(paths, instance)
             }
             _ => Ok(()),
         }
@@ -274,7 +276,7 @@ impl RunningReloader {
                 for line in error.to_string().lines().filter(|line| !line.is_empty()) {
                     warn!("Settings not reloaded: {line}");
                 }
-                ControlReply::Cannot(error.to_string())
+                ControlReply::Rejected(error.to_string())
             }
         };
         // The client may have disconnected.
@@ -616,7 +618,7 @@ impl LedgerCommands<'_> {
                     continue;
                 }
                 Err(ControlError::NotRunning) => continue,
-                Ok(ControlReply::Cannot(reason)) => LedgerCommandError::Rejected(reason),
+                Ok(ControlReply::Rejected(reason)) => LedgerCommandError::Rejected(reason),
                 Ok(ControlReply::Done(_)) => ControlError::InvalidReply.into(),
                 Err(error) => error.into(),
             };

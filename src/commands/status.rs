@@ -90,7 +90,7 @@ pub fn run(context: CommandContext<'_>, args: &StatusArgs) -> Result<ExitCode, A
 
 /// Status of everything that uses one `SNIPER_DATA`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct DataDirStatus {
     /// Status of the live bot, if it is running.
     pub live: Option<LedgerStatus>,
     /// Status of the dry run, if it is running.
@@ -101,13 +101,13 @@ pub struct Standing {
     folder: PathBuf,
 }
 
-impl Standing {
+impl DataDirStatus {
     /// Queries the running bots, and reads the stored ledger if no live bot runs.
     ///
     /// # Errors
     ///
     /// Returns a [`LedgerCommandError`] if a bot or the ledger cannot be queried.
-    pub fn of(
+    pub fn read(
         folder: &Path,
         state: Option<&Path>,
         now: UnixMs,
@@ -177,7 +177,7 @@ impl Standing {
     }
 }
 
-impl fmt::Display for Standing {
+impl fmt::Display for DataDirStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (first, second) = self.parts();
         let Some(first) = first else {
@@ -200,12 +200,12 @@ impl fmt::Display for Standing {
     }
 }
 
-/// Problems that require the user. As an exit code: 1 if there are any.
+/// Problems that require the user. As an exit code: 1 if there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "it is the exit code"]
-pub struct StandingProblems(pub Vec<String>);
+pub struct StatusProblems(pub Vec<String>);
 
-impl Termination for StandingProblems {
+impl Termination for StatusProblems {
     fn report(self) -> ExitCode {
         if self.0.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
@@ -223,7 +223,7 @@ pub(super) fn request_status(
     match control::send_request(address, request) {
         Ok(ControlReply::Done(status)) => Ok(Some(*status)),
         Ok(ControlReply::Reloaded(_)) => Err(ControlError::InvalidReply.into()),
-        Ok(ControlReply::Cannot(reason)) => Err(LedgerCommandError::Rejected(reason)),
+        Ok(ControlReply::Rejected(reason)) => Err(LedgerCommandError::Rejected(reason)),
         Err(ControlError::NotRunning) => Ok(None),
         Err(error) => Err(error.into()),
     }

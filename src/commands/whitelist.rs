@@ -77,8 +77,8 @@ pub enum WhitelistCommand {
         /// JSON whitelist that receives the entries, which `whitelist_file` can name
         #[arg(long, value_name = "FILE")]
         write: Option<PathBuf>,
-        /// Ceiling of rows without a price
-        #[arg(long, value_name = "AMOUNT", value_parser = import::parse_ceiling)]
+        /// `max_price` of rows without a price
+        #[arg(long, value_name = "AMOUNT", value_parser = import::parse_max_price)]
         max_price: Option<Box<RawValue>>,
     },
     /// Print the whitelist as JSON
@@ -121,7 +121,7 @@ pub fn run(
     market: impl FnOnce(&Config) -> MarketSource,
     check_supported: fn(&Config) -> Result<(), AppError>,
 ) -> Result<ExitCode, AppError> {
-    let load = || Ok::<_, AppError>(context.load_with_names()?.config);
+    let load = || Ok::<_, AppError>(context.load_and_check_names()?.config);
     match &args.command {
         WhitelistCommand::Pause { what } => entries::set_paused(context, what, true),
         WhitelistCommand::Enable { what } => entries::set_paused(context, what, false),
@@ -138,7 +138,7 @@ pub fn run(
             Ok(ExitCode::SUCCESS)
         }
         WhitelistCommand::Import { file, write, max_price } => {
-            let loaded = context.load_with_names()?;
+            let loaded = context.load_and_check_names()?;
             let import = Import { context, loaded: &loaded, write: write.as_deref() };
             import.run((file, max_price.as_deref()), check_supported)
         }
@@ -193,12 +193,12 @@ impl Import<'_> {
     /// # Errors
     ///
     /// Returns [`AppError::Failed`] if a file cannot be read.
-    fn plan(self, (file, ceiling): (&Path, Option<&RawValue>)) -> Result<ImportPlan, AppError> {
+    fn plan(self, (file, max_price): (&Path, Option<&RawValue>)) -> Result<ImportPlan, AppError> {
         let failed = |file: &Path, error: &dyn Error| {
             AppError::failed(&format!("import {}", file.display()), error)
         };
         let text = read_at_most(file).map_err(|error| failed(file, &error))?;
-        let rows = import::read(&text, ceiling).map_err(|error| failed(file, &error))?;
+        let rows = import::read(&text, max_price).map_err(|error| failed(file, &error))?;
         let existing = match self.merged_file().map(|file| (file, fs::read_to_string(file))) {
             None => Vec::new(),
             Some((_, Err(error))) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

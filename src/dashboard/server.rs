@@ -385,7 +385,7 @@ async fn apply(
         }
         // The page does not reload settings.
         Ok(ControlReply::Reloaded(_)) => (StatusCode::OK, json!({ "done": true })),
-        Ok(ControlReply::Cannot(why)) => (StatusCode::NOT_FOUND, json!({ "error": why })),
+        Ok(ControlReply::Rejected(why)) => (StatusCode::NOT_FOUND, json!({ "error": why })),
         Err(_late) => {
             let error = "no reply from the bot in time; it may still apply the request";
             (StatusCode::GATEWAY_TIMEOUT, json!({ "error": error }))

@@ -19,27 +19,29 @@ use crate::{
     text::composed,
 };
 
-/// Set of wanted items, each with its ceiling: the greatest price that any entry pays. A listing of
-/// an item outside the set, or above its ceiling, is never ordered.
+/// Set of wanted items, each with its maximum price: the greatest one that any entry pays. A
+/// listing of an item outside the set, or above its maximum price, is never ordered.
 ///
-/// A ceiling may be too high, because it ignores the conditions of entries that neither the name
-/// nor the price shows.
+/// A maximum price may be too high, because it ignores the conditions of entries that neither the
+/// name nor the price shows.
 #[derive(Clone, Debug, Default)]
 pub struct WantedItems {
-    /// Ceilings by base name. The names come from the user's own settings and price sources, so the
-    /// hash has to be fast, not resistant to collisions.
-    ceilings: HashMap<Box<str>, Ceiling, FixedState>,
+    /// Maximum prices by base name. The names come from the user's own settings and price sources,
+    /// so the hash has to be fast, not resistant to collisions.
+    max_prices: HashMap<Box<str>, MaxPrice, FixedState>,
     /// Entries for every item, without a percent rule.
     for_any: Box<[AnyItem]>,
-    /// Base names of entries with a percent rule. An item without a reference price has no ceiling.
+    /// Base names of entries with a percent rule. An item without a reference price has no maximum
+    /// price.
     by_percent: HashSet<Box<str>, FixedState>,
     /// `true` if there is no entry, or one for every item with a percent rule.
     names_all: bool,
 }
 
-/// Ceiling of one base name. Only the market name shows the star, on which the category depends.
+/// Maximum price of one base name. Only the market name shows the star, on which the category
+/// depends.
 #[derive(Clone, Copy, Debug, Default)]
-struct Ceiling {
+struct MaxPrice {
     with_star: Option<Amount>,
     without_star: Option<Amount>,
 }
@@ -58,7 +60,7 @@ impl AnyItem {
 
 impl WantedItems {
     /// Creates the set of the entries without a percent rule. The others match nothing without
-    /// reference prices; [`raise`](Self::raise) adds the ceilings that follow from those.
+    /// reference prices; [`raise`](Self::raise) adds the maximum prices that follow from those.
     pub fn of(entries: &[WhitelistEntry]) -> Self {
         let mut wanted = Self { names_all: entries.is_empty(), ..Self::default() };
         let mut for_any = Vec::new();
@@ -79,7 +81,7 @@ impl WantedItems {
         wanted
     }
 
-    /// Raises the ceiling of a base name to the price that an entry pays at most.
+    /// Raises the maximum price of a base name to the price that an entry pays at most.
     pub fn raise(&mut self, base: &str, entry: &WhitelistEntry, price: Amount) {
         let filter = entry.filter.as_deref();
         let [with_star, without_star] = [true, false].map(|is_star| {
@@ -88,32 +90,32 @@ impl WantedItems {
         if with_star.is_none() && without_star.is_none() {
             return;
         }
-        if !self.ceilings.contains_key(base) {
-            self.ceilings.insert(base.into(), Ceiling::default());
+        if !self.max_prices.contains_key(base) {
+            self.max_prices.insert(base.into(), MaxPrice::default());
         }
-        if let Some(ceiling) = self.ceilings.get_mut(base) {
-            ceiling.with_star = ceiling.with_star.max(with_star);
-            ceiling.without_star = ceiling.without_star.max(without_star);
+        if let Some(max_price) = self.max_prices.get_mut(base) {
+            max_price.with_star = max_price.with_star.max(with_star);
+            max_price.without_star = max_price.without_star.max(without_star);
         }
     }
 
     /// Frees the memory that [`raise`](Self::raise) has reserved for more items.
     #[must_use]
     pub fn shrunk(mut self) -> Self {
-        self.ceilings.shrink_to_fit();
+        self.max_prices.shrink_to_fit();
         self
     }
 
-    /// Returns the ceiling of a market name in any form of Unicode; `None` if no entry wants the
-    /// item. For a name with redundant spaces, returns [`Amount::MAX`], so that its listing is
+    /// Returns the maximum price of a market name in any form of Unicode; `None` if no entry wants
+    /// the item. For a name with redundant spaces, returns [`Amount::MAX`], so that its listing is
     /// parsed and decided in full.
     #[inline]
-    pub fn ceiling(&self, market_name: &str) -> Option<Amount> {
+    pub fn max_price(&self, market_name: &str) -> Option<Amount> {
         let name = composed(market_name);
         match ItemName::parse(&name).base {
-            Cow::Borrowed(base) => self.ceiling_of_base(base, &name),
+            Cow::Borrowed(base) => self.max_price_of_base(base, &name),
             Cow::Owned(_) if name.contains("  ") => Some(Amount::MAX),
-            Cow::Owned(base) => self.ceiling_of_base(&base, &name),
+            Cow::Owned(base) => self.max_price_of_base(&base, &name),
         }
     }
 
@@ -128,44 +130,44 @@ impl WantedItems {
         let base = ItemName::parse(&name).base;
         let is_uncertain = matches!(base, Cow::Owned(_)) && name.contains("  ");
         is_uncertain
-            || self.ceilings.contains_key(&*base)
+            || self.max_prices.contains_key(&*base)
             || (!self.by_percent.is_empty() && self.by_percent.contains(&*base))
     }
 
     /// Returns `false` if no entry can match a listing. An unreadable price counts as low enough.
     #[inline]
     pub fn wants(&self, trade: &Trade<'_>) -> bool {
-        let ceiling = self.ceiling_of_base(&trade.item, &trade.market_name);
-        ceiling.is_some_and(|ceiling| trade.total_value.is_none_or(|price| price <= ceiling))
+        let max_price = self.max_price_of_base(&trade.item, &trade.market_name);
+        max_price.is_some_and(|max_price| trade.total_value.is_none_or(|price| price <= max_price))
     }
 
     #[inline]
-    fn ceiling_of_base(&self, base: &str, market_name: &str) -> Option<Amount> {
-        let ceiling = self.ceilings.get(base).and_then(|ceiling| {
-            if has_star(market_name) { ceiling.with_star } else { ceiling.without_star }
+    fn max_price_of_base(&self, base: &str, market_name: &str) -> Option<Amount> {
+        let max_price = self.max_prices.get(base).and_then(|max_price| {
+            if has_star(market_name) { max_price.with_star } else { max_price.without_star }
         });
         if self.for_any.is_empty() {
-            return ceiling;
+            return max_price;
         }
         let is_star = has_star(market_name);
         let accepting = self.for_any.iter().filter(|any| any.may_accept(base, is_star));
-        accepting.map(|any| any.max_price).max().max(ceiling)
+        accepting.map(|any| any.max_price).max().max(max_price)
     }
 
-    /// Iterates over the items with a ceiling of their own: base name and ceiling.
-    pub fn ceilings(&self) -> impl Iterator<Item = (&str, Amount)> {
-        self.ceilings.iter().filter_map(|(base, ceiling)| {
-            Some((base.as_ref(), ceiling.with_star.max(ceiling.without_star)?))
+    /// Iterates over the items with a maximum price of their own: base name and maximum price.
+    pub fn max_prices(&self) -> impl Iterator<Item = (&str, Amount)> {
+        self.max_prices.iter().filter_map(|(base, max_price)| {
+            Some((base.as_ref(), max_price.with_star.max(max_price.without_star)?))
         })
     }
 
-    /// Returns the number of items with a ceiling of their own.
+    /// Returns the number of items with a maximum price of their own.
     pub fn len(&self) -> usize {
-        self.ceilings.len()
+        self.max_prices.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.ceilings.is_empty() && self.for_any.is_empty()
+        self.max_prices.is_empty() && self.for_any.is_empty()
     }
 }
 
@@ -194,7 +196,7 @@ mod tests {
 
     #[track_caller]
     fn check(wanted: &WantedItems, name: &str, cents: Option<i64>) {
-        assert_eq!(wanted.ceiling(name), cents.map(Amount::from_cents), "{name}");
+        assert_eq!(wanted.max_price(name), cents.map(Amount::from_cents), "{name}");
     }
 
     #[test]
@@ -207,7 +209,7 @@ mod tests {
         check(&wanted, "AK-47 | Redline (Field-Tested)", Some(1_000));
         check(&wanted, "StatTrak™ AK-47 | Redline (Well-Worn)", Some(1_000));
         check(&wanted, "★ Karambit | Doppler Phase 3 (Factory New)", Some(50_000));
-        assert_eq!(wanted.ceiling("AK-47  |  Slate"), Some(Amount::MAX));
+        assert_eq!(wanted.max_price("AK-47  |  Slate"), Some(Amount::MAX));
         for name in ["AK-47 | Redline Case", "AK-47", "", "★ Karambit | Doppler Phase 2"] {
             check(&wanted, name, None);
         }
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_is_wanted_up_to_the_ceiling_and_at_an_unreadable_price() {
+    fn a_listing_is_wanted_up_to_the_maximum_price_and_at_an_unreadable_price() {
         let wanted = WantedItems::of(&[named("AK-47 | Redline", 1_000)]);
         let at = |price: Option<i64>| Trade {
             total_value: price.map(Amount::from_thousandths),

@@ -40,7 +40,7 @@ use crate::{
     markets::MarketApi,
     net::{
         deadline::{self, CATCH_UP_MAX, Late},
-        http_client::{PAUSE_DEFAULT, pause_host, pause_of_host, take_share},
+        http_client::{PAUSE_DEFAULT, pause_host, pause_of_host, try_acquire_quota},
         http_message::HttpResponse,
         tls::Tls,
     },
@@ -402,7 +402,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
         }
         let action = self.idle_action();
         let origin = self.context.endpoint.origin();
-        let may_send = || pause_of_host(&origin).is_zero() && self.take_share().is_ok();
+        let may_send = || pause_of_host(&origin).is_zero() && self.try_acquire_quota().is_ok();
         if matches!(action, IdleAction::KeepWarm(_)) && !may_send() {
             session.idle_since = Instant::now();
             return Flow::Continue;
@@ -564,9 +564,9 @@ impl<M: MarketApi> ConnectionDriver<M> {
         }
     }
 
-    /// Takes a request other than an order from the host's limit.
-    fn take_share(&self) -> Result<(), Duration> {
-        take_share(&self.context.endpoint.origin(), M::CAPABILITIES.reads.share_of_others())
+    /// Counts a request other than an order against the host's limit.
+    fn try_acquire_quota(&self) -> Result<(), Duration> {
+        try_acquire_quota(&self.context.endpoint.origin(), M::CAPABILITIES.reads.other_quota())
     }
 
     /// Writes the request whose response confirms a rejection, unless data has arrived since. If
@@ -575,7 +575,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
         if session.connection.pending_input() != PendingInput::Nothing {
             return Flow::Continue;
         }
-        if let Err(wait) = self.take_share() {
+        if let Err(wait) = self.try_acquire_quota() {
             let (until, timeout) =
                 (Instant::now() + wait, self.context.connection_config.response_timeout);
             if let Some(one) = &mut session.confirming {

@@ -108,34 +108,42 @@ impl ControlAddress {
     }
 }
 
-/// Returns the path of the file that stores the [`BotPlace`] of the last bot with these settings.
-fn data_dir_file(state: &Path, settings: &Path, instance: Instance) -> PathBuf {
-    let name = match instance {
-        Instance::Live => "live",
-        Instance::Dry => "dry",
-    };
-    state.join(format!("settings-{:016x}.{name}", data_key(settings)))
+/// Paths by which commands find the bot of a settings file.
+#[derive(Clone, Copy, Debug)]
+pub struct SettingsPaths<'p> {
+    pub state_dir: &'p Path,
+    pub settings: &'p Path,
+}
+
+impl SettingsPaths<'_> {
+    /// Returns the file that stores the [`BotLocation`] of the last bot with these settings.
+    fn location_file(self, instance: Instance) -> PathBuf {
+        let name = match instance {
+            Instance::Live => "live",
+            Instance::Dry => "dry",
+        };
+        self.state_dir.join(format!("settings-{:016x}.{name}", data_key(self.settings)))
+    }
 }
 
 /// Data directory and market of a bot, as they were at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BotPlace {
+pub struct BotLocation {
     /// `SNIPER_DATA`.
     pub data: PathBuf,
     /// `None` if an earlier version stored it.
     pub market: Option<Market>,
 }
 
-impl BotPlace {
-    /// Stores the place of a bot for [`find`](Self::find), with the name of its market.
+impl BotLocation {
+    /// Stores the location for [`find`](Self::find).
     ///
     /// # Errors
     ///
     /// Returns the error of the state directory.
-    pub fn store(&self, place: (&Path, &Path), instance: Instance) -> io::Result<()> {
-        let (state, settings) = place;
-        make_directory(state)?;
-        let mut file = private::open(&data_dir_file(state, settings, instance))?;
+    pub fn store(&self, paths: SettingsPaths<'_>, instance: Instance) -> io::Result<()> {
+        make_directory(paths.state_dir)?;
+        let mut file = private::open(&paths.location_file(instance))?;
         file.set_len(0)?;
         let data = std::path::absolute(&self.data)?;
         let market = self.market.map_or("", Market::name);
@@ -151,17 +159,17 @@ impl BotPlace {
         Some(Self { data, market })
     }
 
-    /// Returns the place of the running bot of a settings file, which may name another
+    /// Returns the location of the running bot of a settings file, which may name another
     /// `SNIPER_DATA` or market since; `data` is the one that it names now. While none runs, returns
-    /// that of the last live bot with `data`. `place` is the state directory and the settings file.
+    /// that of the last live bot with `data`.
     ///
     /// A live bot has precedence over a dry run in either folder, and a bot that runs with `data`
     /// over another one of its kind.
-    pub fn find(data: &Path, place: (&Path, &Path)) -> Option<Self> {
-        let (state, settings) = place;
-        let is_open =
-            |data: &Path, instance| ControlAddress::new(data, Some(state), instance).is_open();
-        let last = |instance| Self::load(&data_dir_file(state, settings, instance));
+    pub fn find(data: &Path, paths: SettingsPaths<'_>) -> Option<Self> {
+        let is_open = |data: &Path, instance| {
+            ControlAddress::new(data, Some(paths.state_dir), instance).is_open()
+        };
+        let last = |instance| Self::load(&paths.location_file(instance));
         let running = |instance| last(instance).filter(|bot| is_open(&bot.data, instance));
         let precedes = |bot: &Self, instance| bot.is_in(data) || !is_open(data, instance);
         let dry = || running(Instance::Dry).filter(|bot| precedes(bot, Instance::Dry));
@@ -335,7 +343,8 @@ pub enum ControlReply {
     /// The settings were applied; contains a line for each change.
     Reloaded(Vec<String>),
     /// The request was rejected; contains the reason.
-    Cannot(String),
+    #[serde(rename = "cannot")]
+    Rejected(String),
 }
 
 /// A request in the queue to the thread that owns the ledger.
@@ -412,7 +421,7 @@ pub fn handle_request(
             let status = LedgerStatus::from_snapshot(&snapshot, mode, failure, now);
             ControlReply::Done(Box::new(status))
         }
-        Err(why) => ControlReply::Cannot(why),
+        Err(why) => ControlReply::Rejected(why),
     };
     (reply, effects)
 }
@@ -680,7 +689,7 @@ fn serve(mut stream: UnixStream, requests: &Sender<PendingRequest>) -> io::Resul
         }
         Ok(request) => write_reply(stream, &forward(request, requests)),
         Err(error) => {
-            write_reply(stream, &ControlReply::Cannot(format!("invalid request: {error}")))
+            write_reply(stream, &ControlReply::Rejected(format!("invalid request: {error}")))
         }
     }
 }
@@ -696,10 +705,10 @@ fn forward(request: ControlRequest, requests: &Sender<PendingRequest>) -> Contro
     let (reply, replied) = sync_channel(1);
     let timeout = request.timeout();
     if requests.try_send(PendingRequest { request, reply }).is_err() {
-        return ControlReply::Cannot("the bot is busy or stopping; try again".to_owned());
+        return ControlReply::Rejected("the bot is busy or stopping; try again".to_owned());
     }
     replied.recv_timeout(timeout).unwrap_or_else(|_late| {
-        ControlReply::Cannot(
+        ControlReply::Rejected(
             "no reply from the bot in time; it may still apply the request, check with: sniper status"
                 .to_owned(),
         )

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     domain::{money::Decimals, trade::KeyedBy, whitelist_entry::WhitelistEntry},
-    net::{http_client::HostShare, http_message::Auth},
+    net::{http_client::HostQuota, http_message::Auth},
 };
 
 /// Properties of a marketplace.
@@ -61,19 +61,19 @@ impl ReadRate {
     pub const UNDOCUMENTED: Self =
         Self { burst: 1, interval: Duration::from_secs(1), reserve: None };
 
-    /// Returns the share of reads of the host's limit.
-    pub fn share_of_reads(&self) -> Option<HostShare> {
-        self.reserve.map(|_reserve| self.share(self.burst))
+    /// Returns the part of the host's limit that reads may use.
+    pub fn read_quota(&self) -> Option<HostQuota> {
+        self.reserve.map(|_reserve| self.quota(self.burst))
     }
 
-    /// Returns the share of all other requests but orders, which is larger.
-    pub fn share_of_others(&self) -> Option<HostShare> {
-        self.reserve.map(|reserve| self.share(self.burst.saturating_add(reserve)))
+    /// Returns the larger part that all other requests but orders may use.
+    pub fn other_quota(&self) -> Option<HostQuota> {
+        self.reserve.map(|reserve| self.quota(self.burst.saturating_add(reserve)))
     }
 
-    const fn share(&self, burst: u32) -> HostShare {
+    const fn quota(&self, burst: u32) -> HostQuota {
         let ahead_max = self.interval.saturating_mul(burst.saturating_sub(1));
-        HostShare { interval: self.interval, ahead_max }
+        HostQuota { interval: self.interval, ahead_max }
     }
 
     /// Creates the rate with this burst, at most `max` reads in any minute, and at most `reserve`

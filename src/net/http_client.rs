@@ -76,10 +76,10 @@ pub fn pause_of_host(origin: &str) -> Duration {
     until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
 }
 
-/// Share of a host's documented limit that one kind of request may use. All kinds together have one
+/// Part of a host's documented limit that one kind of request may use. All kinds together have one
 /// schedule of one request per interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HostShare {
+pub struct HostQuota {
     pub interval: Duration,
     /// Maximum lead over the schedule.
     pub ahead_max: Duration,
@@ -91,31 +91,31 @@ static SENT_UNTIL: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new()
 
 /// Maximum time that a request waits for the host's limit. Other requests may use all of it, and
 /// without reads the bot would not know its balance. A request that is counted after this wait uses
-/// a part of the limit that no share contains.
-const SHARE_WAIT_MAX: Duration = Duration::from_secs(30);
+/// a part of the limit that no quota contains.
+const QUOTA_WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// Counts a request that is sent now, in this process. Without a share, nothing is limited.
+/// Counts a request that is sent now, in this process. Without a quota, nothing is limited.
 ///
 /// # Errors
 ///
 /// Returns the time until the host's limit allows the request, and counts nothing.
-pub fn take_share(origin: &str, share: Option<HostShare>) -> Result<(), Duration> {
-    take_share_after(origin, share, Duration::ZERO)
+pub fn try_acquire_quota(origin: &str, quota: Option<HostQuota>) -> Result<(), Duration> {
+    try_acquire_quota_after(origin, quota, Duration::ZERO)
 }
 
-/// Like [`take_share`], for a request that has waited.
-fn take_share_after(
+/// Like [`try_acquire_quota`], for a request that has waited.
+fn try_acquire_quota_after(
     origin: &str,
-    share: Option<HostShare>,
+    quota: Option<HostQuota>,
     waited: Duration,
 ) -> Result<(), Duration> {
-    let Some(HostShare { interval, ahead_max }) = share else { return Ok(()) };
+    let Some(HostQuota { interval, ahead_max }) = quota else { return Ok(()) };
     let now = tokio::time::Instant::now().into_std();
     let mut hosts = lock(&SENT_UNTIL);
     let until = hosts.entry(origin.to_owned()).or_insert(now);
     *until = now.max(*until);
     let wait = until.saturating_duration_since(now).saturating_sub(ahead_max);
-    let wait = wait.min(SHARE_WAIT_MAX.saturating_sub(waited));
+    let wait = wait.min(QUOTA_WAIT_MAX.saturating_sub(waited));
     if !wait.is_zero() {
         return Err(wait);
     }
@@ -123,14 +123,14 @@ fn take_share_after(
     Ok(())
 }
 
-/// Waits until the host's limit allows a request, at most [`SHARE_WAIT_MAX`], and counts it.
+/// Waits until the host's limit allows a request, at most [`QUOTA_WAIT_MAX`], and counts it.
 ///
 /// # Cancel safety
 ///
 /// Safe: nothing is counted while it waits.
-pub async fn wait_for_share(origin: &str, share: Option<HostShare>) {
+pub async fn acquire_quota(origin: &str, quota: Option<HostQuota>) {
     let started = tokio::time::Instant::now();
-    while let Err(wait) = take_share_after(origin, share, started.elapsed()) {
+    while let Err(wait) = try_acquire_quota_after(origin, quota, started.elapsed()) {
         tokio::time::sleep(wait).await;
     }
 }
@@ -509,23 +509,23 @@ mod tests {
     async fn a_read_waits_for_a_bounded_time_while_others_use_the_whole_limit_and_is_counted() {
         let origin = "http://shared.invalid";
         let interval = Duration::from_millis(300);
-        let [of_reads, of_others] =
-            [9, 19].map(|ahead| Some(HostShare { interval, ahead_max: interval * ahead }));
+        let [read_quota, other_quota] =
+            [9, 19].map(|ahead| Some(HostQuota { interval, ahead_max: interval * ahead }));
         let others = async {
             let mut turns = tokio::time::interval(interval / 3);
             loop {
                 turns.tick().await;
-                while take_share(origin, of_others).is_ok() {}
+                while try_acquire_quota(origin, other_quota).is_ok() {}
             }
         };
         let started = tokio::time::Instant::now();
         tokio::select! {
             biased;
             () = others => {}
-            () = wait_for_share(origin, of_reads) => {}
+            () = acquire_quota(origin, read_quota) => {}
         }
-        assert_eq!(started.elapsed(), SHARE_WAIT_MAX);
-        let wait = take_share(origin, of_others).unwrap_err();
+        assert_eq!(started.elapsed(), QUOTA_WAIT_MAX);
+        let wait = try_acquire_quota(origin, other_quota).unwrap_err();
         assert!(interval < wait && wait <= interval * 2, "{wait:?}");
     }
 

@@ -9,7 +9,7 @@ use foldhash::fast::FixedState;
 
 use super::{
     item_key::{ItemKey, ItemVariant},
-    reference::{DecidedReference, PercentOfReference, Reference},
+    reference::{ComparedReference, PercentOfReference, Reference},
     table::{Offer, PriceTable, Quote},
 };
 use crate::{
@@ -107,13 +107,13 @@ pub enum NoReference {
     /// The time of the price is later than the local clock.
     Ahead,
     /// Fewer offers than `min_count` are behind the price.
-    FewOffers { is: u32, min: u32 },
+    FewOffers { actual: u32, min: u32 },
     /// The source does not state the number of offers.
     CountUnknown,
     /// The settings do not state the value of a coin.
     NoCoin,
     /// The reference is below `min_reference`.
-    Below { is: Amount, min: Amount },
+    Below { actual: Amount, min: Amount },
 }
 
 impl PriceBook {
@@ -288,19 +288,19 @@ impl PriceBook {
 
     /// Returns the share of the reference that a rule compares, and what that reference is. For log
     /// lines and records, after the decision.
-    pub fn decided(
+    pub fn compared_reference(
         &self,
         rule: &PercentRule,
         trade: &Trade<'_>,
         now: UnixMs,
-    ) -> Option<DecidedReference> {
+    ) -> Option<ComparedReference> {
         let reference = self.choose(rule, self.quotes_of(trade), now).ok()?;
         let chosen = rule.references.get(reference.position())?;
         let source = self.sources.get(chosen.index)?;
         let side = chosen.side.unwrap_or_else(|| source.default_side());
         let share = PercentOfReference { price: trade.total_value?, reference };
         let currency = self.labels.get(chosen.index).map(|label| label.currency);
-        Some(DecidedReference { share, side, currency: currency.unwrap_or_default() })
+        Some(ComparedReference { share, side, currency: currency.unwrap_or_default() })
     }
 
     /// Returns the reference of a rule among the quotes of an item.
@@ -341,7 +341,7 @@ impl PriceBook {
         let chosen = chosen.ok_or(missing.unwrap_or((0, NoReference::NoTable)))?;
         match rule.min_reference {
             Some(min) if !chosen.is_at_least(min) => {
-                Err((chosen.position(), NoReference::Below { is: chosen.in_coins(), min }))
+                Err((chosen.position(), NoReference::Below { actual: chosen.in_coins(), min }))
             }
             _ => Ok(chosen),
         }
@@ -352,7 +352,7 @@ impl PriceBook {
     ///
     /// Ages count only beyond [`CLOCK_ERROR_MAX`], because the clock may be corrected. With
     /// [`ReferenceRule::First`] each reference counts, because those before it may become too old.
-    pub(super) fn ceiling(
+    pub(super) fn max_price(
         &self,
         rule: &PercentRule,
         quotes: &[Quote],
@@ -377,7 +377,7 @@ impl PriceBook {
             ReferenceRule::Lowest => found.into_iter().min_by(by_value),
             ReferenceRule::First | ReferenceRule::Highest => found.into_iter().max_by(by_value),
         };
-        Some(chosen.filter(is_enough)?.ceiling(rule.max_percent))
+        Some(chosen.filter(is_enough)?.max_price(rule.max_percent))
     }
 
     /// Returns the offer of a reference of any age, with its source.
@@ -412,7 +412,7 @@ impl PriceBook {
 fn check_count(min: Option<u32>, offer: Offer) -> Result<(), NoReference> {
     match (min, offer.count()) {
         (Some(_), None) => Err(NoReference::CountUnknown),
-        (Some(min), Some(is)) if is < min => Err(NoReference::FewOffers { is, min }),
+        (Some(min), Some(actual)) if actual < min => Err(NoReference::FewOffers { actual, min }),
         _ => Ok(()),
     }
 }
@@ -509,12 +509,12 @@ impl fmt::Display for NoReference {
                 write!(f, "is {} old, more than {}", format_duration(*age), format_duration(*max))
             }
             Self::Ahead => f.write_str("has prices from the future; check the clock"),
-            Self::FewOffers { is, min } => write!(f, "has {is} offers, fewer than {min}"),
+            Self::FewOffers { actual, min } => write!(f, "has {actual} offers, fewer than {min}"),
             Self::CountUnknown => {
                 f.write_str("states no number of offers, which `min_count` needs")
             }
             Self::NoCoin => f.write_str("has prices in USD; add `coin_usd` below [prices]"),
-            Self::Below { is, min } => write!(f, "is {is}, below {min}"),
+            Self::Below { actual, min } => write!(f, "is {actual}, below {min}"),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! - [`known_names`]: the names in the prices and in a recording, to find misspelled ones.
 //! - [`acceptance`]: whether a new table may replace the last good one.
 //! - [`book`]: all tables in one snapshot. [`mod@reference`]: the inequality of a percent rule.
-//! - [`ceilings`]: the greatest prices that percent rules pay, by item.
+//! - [`max_prices`]: the greatest prices that percent rules pay, by item.
 //! - [`value`], [`table`]: exact prices, and the prices of one source. [`rows`]: its text form.
 //!
 //! # Invariants
@@ -17,7 +17,7 @@
 
 pub mod acceptance;
 pub mod book;
-pub mod ceilings;
+pub mod max_prices;
 pub mod item_key;
 pub mod known_names;
 pub mod parse;
@@ -29,10 +29,10 @@ pub mod value;
 
 pub use self::{
     book::{BookTable, NoReference, PriceBook},
-    ceilings::{PriceSnapshot, wanted_items},
     item_key::ItemKey,
+    max_prices::{PriceSnapshot, wanted_items},
     parse::TableError,
-    reference::{DecidedReference, PercentOfReference, Reference},
+    reference::{ComparedReference, PercentOfReference, Reference},
     source::SourceKind,
     table::{Offer, PriceTable, Quote},
     value::{PriceUnit, RefPrice},

@@ -74,7 +74,7 @@ impl Reference {
     }
 
     /// Returns the greatest price that [`allows`](Self::allows) accepts.
-    pub fn ceiling(self, max: Percent) -> Amount {
+    pub fn max_price(self, max: Percent) -> Amount {
         let max = u128::from(u64::try_from(max.hundredths()).unwrap_or(0));
         let paid = max.saturating_mul(self.micros());
         let price = paid.checked_div(self.coin().saturating_mul(1_000)).unwrap_or(0);
@@ -129,7 +129,7 @@ impl Reference {
 
 /// The reference that a percent rule compared with the price of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DecidedReference {
+pub struct ComparedReference {
     pub share: PercentOfReference,
     pub side: QuoteSide,
     pub currency: PriceCurrency,
@@ -183,7 +183,7 @@ mod tests {
     fn check_bound(reference: Reference, max: &str, bound: &str) {
         let (bound, max) = (amount(bound), percent(max));
         let next = |more| Amount::from_thousandths(bound.thousandths() + more);
-        assert_eq!(reference.ceiling(max), bound);
+        assert_eq!(reference.max_price(max), bound);
         assert!(reference.allows(bound, max) && reference.allows(next(-10), max));
         assert!(!reference.allows(next(1), max) && !reference.allows(next(10), max));
     }
@@ -234,7 +234,7 @@ mod tests {
         assert!(Reference::new(most, one).allows(price, max));
         assert!(!Reference::new(most, one).allows(Amount::from_thousandths(-1), max));
         assert!(!Reference::new(most, one).allows(Amount::ZERO, Percent::from_hundredths(-1)));
-        assert_eq!(Reference::new(most, one).ceiling(max).thousandths(), i64::MAX);
+        assert_eq!(Reference::new(most, one).max_price(max).thousandths(), i64::MAX);
         assert_eq!(Reference::new(least, coin).in_coins(), Amount::ZERO);
         assert_eq!(Reference::new(least, coin).percent(price).hundredths(), i64::MAX);
     }
@@ -283,14 +283,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_ceiling_is_the_greatest_allowed_price(micros in 1_u64..1_000_000_000_000, coin in 1_u32.., max in 0_i64..1_000_000) {
+        fn the_maximum_price_is_the_greatest_allowed_price(micros in 1_u64..1_000_000_000_000, coin in 1_u32.., max in 0_i64..1_000_000) {
             let coin = CoinUsd::from_ten_thousandths(coin).unwrap();
             let reference = Reference::new(RefPrice::from_micros(micros).unwrap(), coin);
             let max = Percent::from_hundredths(max);
-            let ceiling = reference.ceiling(max);
-            prop_assert!(reference.allows(ceiling, max));
-            prop_assert!(!reference.allows(Amount::from_thousandths(ceiling.thousandths() + 1), max));
-            prop_assert!(reference.percent(ceiling) <= max);
+            let max_price = reference.max_price(max);
+            prop_assert!(reference.allows(max_price, max));
+            prop_assert!(!reference.allows(Amount::from_thousandths(max_price.thousandths() + 1), max));
+            prop_assert!(reference.percent(max_price) <= max);
             prop_assert!(reference.is_at_least(reference.in_coins()));
             prop_assert!(!reference.is_at_least(Amount::from_thousandths(reference.in_coins().thousandths() + 1)));
         }

@@ -25,7 +25,7 @@ pub mod random;
 pub mod repricing;
 pub mod server;
 pub mod settings;
-mod snapshots;
+mod undo_log;
 pub mod state;
 pub mod waxpeer;
 

@@ -335,7 +335,7 @@ impl<B: OrderSender> Engine<B> {
             Some(Ok(())) => {
                 control::handle_request(&mut self.ledger, &ControlRequest::Status, mode, now)
             }
-            Some(Err(why)) => (ControlReply::Cannot(why), Effects::default()),
+            Some(Err(why)) => (ControlReply::Rejected(why), Effects::default()),
             None => control::handle_request(&mut self.ledger, &pending.request, mode, now),
         };
         self.update_ledger(|_ledger| Ok(effects));

@@ -31,6 +31,7 @@ use crate::{
     domain::outcome::Outcome,
     domain::time::{UnixMs, format_duration},
     domain::trade::{Trade, TradeId, TradeNotice, TradeStatus},
+    whitelist::price_limit,
 };
 
 impl<B: OrderSender> Engine<B> {
@@ -56,17 +57,13 @@ impl<B: OrderSender> Engine<B> {
         self.queue.first_before(self.margin(candidate, now)).map(|first| first.reason)
     }
 
-    /// Returns the amount by which the price is below the limit of the entry: `max_price`, or the
-    /// ceiling of its percent rule if that is less.
+    /// Returns the amount by which the price is below the limit of the entry.
     fn margin(&self, candidate: Candidate<'_, '_>, now: Now) -> Amount {
         let Candidate { trade, entry, .. } = candidate;
         let limit = self.whitelist.entries().get(entry).map(|entry| {
             let rule = entry.percent.as_ref();
-            let allowed = rule.and_then(|rule| {
-                let share = self.price_view(now).share_of(rule, trade)?;
-                Some(share.reference.ceiling(rule.max_percent))
-            });
-            allowed.map_or(entry.max_price, |allowed| allowed.min(entry.max_price))
+            let share = rule.and_then(|rule| self.price_view(now).share_of(rule, trade));
+            price_limit(entry, share.map(|share| share.reference))
         });
         let price = trade.total_value;
         limit.zip(price).map_or(Amount::ZERO, |(limit, price)| limit.saturating_sub(price))

@@ -351,10 +351,10 @@ impl<B: OrderSender> Engine<B> {
     #[inline]
     pub fn consider(&mut self, trade: Trade<'_>, now: Now) {
         // A listing of an item that no entry names may be read later than it arrived, so it does
-        // not affect a held copy. The same may happen to one above its ceiling; a held copy that is
-        // newer is then dropped, which never leads to an order.
+        // not affect a held copy. The same may happen to one above its maximum price; a held copy
+        // that is newer is then dropped, which never leads to an order.
         let is_relevant = |whitelist: &Whitelist| {
-            trade.event == TradeEvent::Updated || whitelist.names(&trade.item)
+            trade.event == TradeEvent::Updated || whitelist.has_entry_for(&trade.item)
         };
         let is_renewed =
             self.has_deferred() && is_relevant(&self.whitelist) && self.is_outdated_by(&trade);
@@ -583,7 +583,7 @@ impl<B: OrderSender> Engine<B> {
         let entry = self.whitelist.entries().get(entry);
         MatchedEntry {
             entry,
-            reference: entry.and_then(|entry| prices.decided(entry, trade)),
+            reference: entry.and_then(|entry| prices.compared_reference(entry, trade)),
             margin: prices.margin(trade),
         }
     }
@@ -704,7 +704,7 @@ impl<B: OrderSender> Engine<B> {
         let charged = order.filter(|order| order.state.is_charged()).map(|order| order.price);
         let price = match report.outcome {
             Outcome::Bought { price, .. } => price.or(charged).or(Some(item.price)),
-            _ => charged,
+            Outcome::Rejected(_) | Outcome::NotSent(_) | Outcome::Unknown(_) => charged,
         };
         if self.names.len() < NAMES_MAX {
             self.names.insert(item.id, item.market_name.clone());

@@ -274,7 +274,7 @@ impl<B: OrderSender> Sniper<B> {
         }
     }
 
-    /// Replaces the reference prices and the ceilings that follow from them. There is no wait
+    /// Replaces the reference prices and the maximum prices that follow from them. There is no wait
     /// between the two, so that no listing is handled with only one of them.
     fn set_prices(&self, prices: PriceSnapshot, wanted: Option<&WantedSender>) {
         self.engine().set_prices(prices.book);
@@ -394,7 +394,7 @@ pub struct EngineInputs {
     /// New snapshots of the reference prices; `None` without price sources. The sender keeps a
     /// handle of earlier ones, so that they are not freed on this thread.
     pub prices: Option<mpsc::Receiver<PriceSnapshot>>,
-    /// Receives the ceilings of each snapshot, and the items of a new whitelist.
+    /// Receives the maximum prices of each snapshot, and the items of a new whitelist.
     pub wanted: Option<WantedSender>,
     /// Rules that replace the present ones; `None` if they cannot be reloaded.
     pub rules: Option<mpsc::Receiver<RulesChange>>,
@@ -422,7 +422,7 @@ impl EngineInputs {
         };
         if let Some((pending, reason)) = rejected {
             // The client may have disconnected.
-            drop(pending.reply.try_send(ControlReply::Cannot(reason.to_owned())));
+            drop(pending.reply.try_send(ControlReply::Rejected(reason.to_owned())));
         }
     }
 }

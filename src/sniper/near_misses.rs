@@ -79,7 +79,7 @@ impl<B: OrderSender> Engine<B> {
         }
         let found = self.whitelist.entries().get(entry);
         let prices = self.price_view(now);
-        let share = found.and_then(|entry| Some(prices.decided(entry, trade)?.share));
+        let share = found.and_then(|entry| Some(prices.compared_reference(entry, trade)?.share));
         let reason = self.whitelist.reason_with_share(entry, mismatch, share);
         trade_log::mismatch(trade, found.map_or("", WhitelistEntry::label), &reason, repeats);
     }
@@ -112,7 +112,7 @@ mod tests {
 
     const NO_PRICE: Mismatch = Mismatch::NoReference { reference: 0, reason: NoReference::NoPrice };
     const AHEAD: Mismatch = Mismatch::NoReference { reference: 0, reason: NoReference::Ahead };
-    const CATEGORY: Mismatch = Mismatch::Category { is: ItemCategory::Rifle };
+    const CATEGORY: Mismatch = Mismatch::Category { actual: ItemCategory::Rifle };
     const UNKNOWN_FLOAT: Mismatch = Mismatch::FloatUnknown;
 
     #[test]

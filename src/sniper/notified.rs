@@ -766,7 +766,7 @@ mod tests {
             [("a", "order a is in flight"), ("b", "no order"), ("lost", "--not-bought")]
         {
             let reply = session.request(resolve(id));
-            let ControlReply::Cannot(why) = reply else { panic!("{reply:?}") };
+            let ControlReply::Rejected(why) = reply else { panic!("{reply:?}") };
             assert!(why.contains(cause), "{why}");
             assert_eq!(session.lines.take("INFO"), Vec::<String>::new());
         }

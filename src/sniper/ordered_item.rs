@@ -9,7 +9,7 @@ use crate::{
     domain::money::Percent,
     domain::trade::{PaintWear, Trade},
     ledger::{OrderedItem, OrderedReference},
-    prices::DecidedReference,
+    prices::ComparedReference,
     whitelist::WhitelistEntry,
 };
 
@@ -21,7 +21,7 @@ pub(super) struct ItemValues {
     wear: Option<Wear>,
     float: Option<PaintWear>,
     float_range: Option<(PaintWear, PaintWear)>,
-    reference: Option<DecidedReference>,
+    reference: Option<ComparedReference>,
     margin: Option<Percent>,
 }
 
@@ -78,9 +78,9 @@ impl<B: OrderSender> Engine<B> {
 
 fn ordered_reference(
     entry: &WhitelistEntry,
-    decided: DecidedReference,
+    decided: ComparedReference,
 ) -> Option<OrderedReference> {
-    let DecidedReference { share, side, currency } = decided;
+    let ComparedReference { share, side, currency } = decided;
     let position = share.reference.position();
     let source = &entry.percent.as_ref()?.references.get(position)?.source;
     let (price, coin) = share.reference.parts();

@@ -244,7 +244,7 @@ impl<B: OrderSender> Engine<B> {
                 Some((limit, entry.name.clone(), entry.group_name().map(str::to_owned)))
             });
         let denied = denied.collect();
-        let whitelist = self.whitelist.hash();
+        let whitelist = self.whitelist.entries_hash();
         let account = sharing.account.clone();
         // The thread may have ended.
         let _replaced = (replaced, owns);

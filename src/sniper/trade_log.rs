@@ -21,9 +21,9 @@ use crate::{
         Effects, HaltReason, Intent, InvalidTransition, LedgerError, OrderState, OrderedItem,
         Snapshot, StateChange, control::ControlRequest,
     },
-    prices::DecidedReference,
+    prices::ComparedReference,
     text::{Escaped, counted},
-    whitelist::WhitelistEntry,
+    whitelist::{WhitelistEntry, price_limit},
 };
 
 /// Number of digits of a float that are shown.
@@ -94,19 +94,9 @@ impl Display for PricedItem<'_> {
 /// The entry that matched, and the reference price that it compared.
 pub(super) struct MatchedEntry<'a> {
     pub(super) entry: Option<&'a WhitelistEntry>,
-    pub(super) reference: Option<DecidedReference>,
+    pub(super) reference: Option<ComparedReference>,
     /// Expected margin, if the settings say where items are sold.
     pub(super) margin: Option<Percent>,
-}
-
-impl MatchedEntry<'_> {
-    /// Returns the highest price that the entry pays for the listing: `max_price`, or the ceiling
-    /// of its percent rule if that is lower.
-    fn limit(&self, entry: &WhitelistEntry) -> Amount {
-        let rule = self.reference.zip(entry.percent.as_ref());
-        let ceiling = rule.map(|(decided, rule)| decided.share.reference.ceiling(rule.max_percent));
-        ceiling.map_or(entry.max_price, |ceiling| ceiling.min(entry.max_price))
-    }
 }
 
 /// Values that the whitelist compared: `  float 0.215  limit 12.50  [redline]`, and
@@ -135,7 +125,8 @@ impl Display for MatchDetails<'_> {
         }
         match self.matched.entry {
             Some(entry) => {
-                let limit = self.matched.limit(entry);
+                let reference = self.matched.reference.map(|compared| compared.share.reference);
+                let limit = price_limit(entry, reference);
                 write!(f, "  limit {limit}  [{}]", Escaped(entry.label()))
             }
             None => Ok(()),

@@ -109,16 +109,16 @@ impl ImportPlan {
 /// # Errors
 ///
 /// Returns the remedy if the text is not a number.
-pub fn parse_ceiling(text: &str) -> Result<Box<RawValue>, &'static str> {
+pub fn parse_max_price(text: &str) -> Result<Box<RawValue>, &'static str> {
     value("max_price", text.into()).ok().flatten().ok_or("must be a number, such as 50")
 }
 
-/// Reads the rows of a file. `ceiling` is the `max_price` of rows without a price.
+/// Reads the rows of a file. `max_price` is that of rows without a price.
 ///
 /// # Errors
 ///
 /// Returns an [`ImportError`] for the first row that cannot be read.
-pub fn read(text: &str, ceiling: Option<&RawValue>) -> Result<ImportedRows, ImportError> {
+pub fn read(text: &str, max_price: Option<&RawValue>) -> Result<ImportedRows, ImportError> {
     let text = text.trim_start_matches('\u{feff}').trim();
     let mut ignored = BTreeSet::new();
     let rows = match text.starts_with(['[', '{']) {
@@ -129,7 +129,7 @@ pub fn read(text: &str, ceiling: Option<&RawValue>) -> Result<ImportedRows, Impo
         return Err(ImportError::TooManyRows);
     }
     let entry = |Row { number, cells }: Row| {
-        entry(cells, ceiling).map_err(|problem| ImportError::Row { row: number, problem })
+        entry(cells, max_price).map_err(|problem| ImportError::Row { row: number, problem })
     };
     let entries = rows.into_iter().map(entry).collect::<Result<_, _>>()?;
     Ok(ImportedRows { entries, ignored })
@@ -239,7 +239,7 @@ fn cell_of(json: &RawValue) -> Value {
 /// Converts the cells of a row. Empty cells count as absent.
 fn entry(
     cells: Vec<(&'static str, Value)>,
-    ceiling: Option<&RawValue>,
+    max_price: Option<&RawValue>,
 ) -> Result<EntryObject, String> {
     let mut entry = EntryObject::new();
     for (key, cell) in cells {
@@ -252,8 +252,8 @@ fn entry(
     if !entry.contains_key("item") {
         return Err("no name".to_owned());
     }
-    if let (false, Some(ceiling)) = (entry.contains_key("max_price"), ceiling) {
-        entry.insert("max_price".to_owned(), ceiling.to_owned());
+    if let (false, Some(max_price)) = (entry.contains_key("max_price"), max_price) {
+        entry.insert("max_price".to_owned(), max_price.to_owned());
     }
     if !entry.contains_key("max_price") {
         return Err("no price; set one for such rows with --max-price".to_owned());
@@ -512,9 +512,9 @@ mod tests {
         }
         assert_eq!(error("[1]"), "it is neither CSV with a header nor a JSON list of objects");
         let without = "name,percent\nx,80\n";
-        let ceiling = parse_ceiling(" 50.0 ").unwrap();
+        let max_price = parse_max_price(" 50.0 ").unwrap();
         assert!(error(without).starts_with("row 1: no price; "));
-        assert_eq!(json(&read(without, Some(&ceiling)).unwrap().entries[0])["max_price"], 50);
+        assert_eq!(json(&read(without, Some(&max_price)).unwrap().entries[0])["max_price"], 50);
         for (cell, problem) in [
             (r#""price":[5]"#, "`max_price` must be a number, not a list"),
             (r#""price":"5 %""#, r#"`max_price` must be a number, not "5 %""#),

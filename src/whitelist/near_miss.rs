@@ -58,14 +58,14 @@ impl Whitelist {
 /// Returns `true` if the value is close to the bound.
 fn is_near(mismatch: &Mismatch) -> bool {
     match *mismatch {
-        Mismatch::PriceAbove { is, max } => {
-            is.saturating_sub(max).thousandths() <= max.thousandths() / PRICE_DIVISOR
+        Mismatch::PriceAbove { actual, max } => {
+            actual.saturating_sub(max).thousandths() <= max.thousandths() / PRICE_DIVISOR
         }
-        Mismatch::MarkupAbove { is, max } => {
-            is.hundredths().saturating_sub(max.hundredths()) <= MARKUP_MAX.hundredths()
+        Mismatch::MarkupAbove { actual, max } => {
+            actual.hundredths().saturating_sub(max.hundredths()) <= MARKUP_MAX.hundredths()
         }
-        Mismatch::FloatAbove { is, max } => is.distance(max) <= FLOAT_MAX,
-        Mismatch::FloatBelow { is, min } => is.distance(min) <= FLOAT_MAX,
+        Mismatch::FloatAbove { actual, max } => actual.distance(max) <= FLOAT_MAX,
+        Mismatch::FloatBelow { actual, min } => actual.distance(min) <= FLOAT_MAX,
         Mismatch::PercentAbove { share, max } => {
             let wider = max.hundredths().saturating_add(max.hundredths() / PRICE_DIVISOR);
             share.reference.allows(share.price, Percent::from_hundredths(wider))

@@ -177,7 +177,7 @@ fn the_first_matching_entry_wins_wildcards_included() {
 #[test]
 fn an_item_that_no_entry_names_is_not_listed() {
     let verdict = Whitelist::new(vec![entry()]).decide(&trade("a", "Fracture Case"));
-    assert_eq!(verdict, Decision::NotListed);
+    assert_eq!(verdict, Decision::NoEntry);
 }
 
 #[test]
@@ -392,10 +392,10 @@ fn each_unit_of_an_own_file_is_decided_exactly_beside_the_bound() {
 }
 
 #[test]
-fn the_absolute_ceiling_is_honored_before_the_percent_rule() {
+fn the_absolute_maximum_price_is_honored_before_the_percent_rule() {
     let entry = WhitelistEntry { max_price: Amount::from_cents(1_000), ..percent_entry() };
     check_percent(&entry, (REDLINE, 1_001, 0), Some("price 10.01 is above 10.00"));
-    // The ceiling is named although the item has no price either.
+    // The maximum price is named although the item has no price either.
     check_percent(&entry, ("Fracture Case", 1_001, 0), Some("price 10.01 is above 10.00"));
     check_percent(&entry, (REDLINE, 1_000, 0), None);
 }
@@ -408,13 +408,13 @@ fn each_reason_about_such_an_item_shows_the_share_of_its_reference() {
     let prices = PriceView::new(&book, UnixMs(0));
     let reason = |cents, mismatch| {
         let listing = Trade { total_value: Some(Amount::from_cents(cents)), ..trade("a", REDLINE) };
-        let share = prices.decided(&entry, &listing).map(|decided| decided.share);
+        let share = prices.compared_reference(&entry, &listing).map(|decided| decided.share);
         whitelist.reason_with_share(0, &mismatch, share)
     };
-    let (is, max) = (Amount::from_cents(1_001), Amount::from_cents(1_000));
-    let above = reason(1_001, Mismatch::PriceAbove { is, max });
+    let (actual, max) = (Amount::from_cents(1_001), Amount::from_cents(1_000));
+    let above = reason(1_001, Mismatch::PriceAbove { actual, max });
     assert_eq!(above, "price 10.01 is above 10.00; 10.01 = 50.1 % of reference 20.00");
-    let other = reason(1_001, Mismatch::StatTrak { is: false });
+    let other = reason(1_001, Mismatch::StatTrak { actual: false });
     assert!(!other.contains("reference"), "{other}");
     let Decision::Mismatched { mismatch, .. } = Whitelist::new(vec![percent_entry()]).decide_with(
         &Trade { total_value: Some(Amount::from_cents(1_601)), ..trade("a", REDLINE) },
@@ -482,11 +482,11 @@ fn a_share_and_a_margin_are_those_of_the_listing() {
     let view = PriceView::new(&book, UnixMs(0));
     let mut trade = trade("a", REDLINE);
     trade.total_value = Some(Amount::from_cents(1_500));
-    let decided = view.decided(&percent_entry(), &trade);
+    let decided = view.compared_reference(&percent_entry(), &trade);
     let share = decided.map(|decided| decided.share.to_string());
     assert_eq!(share.as_deref(), Some("15.00 = 75.0 % of reference 20.00"));
     assert_eq!(view.margin(&trade).map(|margin| margin.to_string()).as_deref(), Some("30.00"));
-    assert_eq!(view.decided(&entry(), &trade), None);
+    assert_eq!(view.compared_reference(&entry(), &trade), None);
     assert_eq!(PriceView::NONE.margin(&trade), None);
 }
 

@@ -46,7 +46,7 @@ use crate::{
         busy_poll::BusyPollStream,
         deadline::{self, Late},
         dial::{self, AddressOrder},
-        http_client::{HttpClient, PAUSE_DEFAULT, pause_host, pause_of_host, wait_for_share},
+        http_client::{HttpClient, PAUSE_DEFAULT, acquire_quota, pause_host, pause_of_host},
         http_head::ResponseHead,
         http_message::{HttpRequest, HttpResponse},
         tls::{self, Tls},
@@ -620,7 +620,7 @@ pub(super) async fn fetch_token(
         let head = ResponseHead::parse_at(429, iter::empty(), clock::wall());
         return Err(FeedError::TokenRejected(ResponseHead { retry_after: Some(paused), ..head }));
     }
-    wait_for_share(client.origin(), rate.share_of_others()).await;
+    acquire_quota(client.origin(), rate.other_quota()).await;
     let reply = client.send(request).await.map_err(FeedError::Token)?;
     let head = reply.response.head;
     if head.status == 429 {

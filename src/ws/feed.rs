@@ -66,7 +66,8 @@ pub struct Feed<M> {
     pub backfill: Option<Arc<Backfill>>,
     /// Hosts that this process has connected to, with their cooldowns.
     pub hosts: Hosts,
-    /// Items that are handled first: those of the whitelist until new prices change their ceilings.
+    /// Items that are handled first: those of the whitelist until new prices change their maximum
+    /// prices.
     pub wanted: WantedSender,
     /// Subscriptions, which depend on the whitelist if the market filters the listings.
     pub subscriptions: FeedSubscriptions,

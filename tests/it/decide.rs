@@ -82,7 +82,7 @@ fn the_samples_cover_every_kind_of_decision() {
         decision(LISTING_A),
         Some(Decision::Mismatched { entry: 1, mismatch: Mismatch::FloatAbove { .. } })
     ));
-    assert_eq!(decision(&LISTING_A.replace("AWP |", "AUG |")), Some(Decision::NotListed));
+    assert_eq!(decision(&LISTING_A.replace("AWP |", "AUG |")), Some(Decision::NoEntry));
     let priceless = LISTING_B.replacen(":10.15,", ":null,", 1);
     assert!(matches!(decision(&priceless), Some(Decision::Unreadable(_))));
     assert_eq!(decisions_of("{"), None);
@@ -106,7 +106,7 @@ fn evaluating_an_unwanted_listing_does_not_allocate() {
         (counted.count_total, decisions)
     };
     for text in &others {
-        assert_eq!(count(text), (0, [Some(Decision::NotListed), None]));
+        assert_eq!(count(text), (0, [Some(Decision::NoEntry), None]));
     }
     // Evaluating an entry that excludes the float does not allocate either.
     let (allocations, [decision, _]) = count(LISTING_A);

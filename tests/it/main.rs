@@ -5,7 +5,7 @@ mod address_latency;
 mod alerts;
 mod buyer;
 mod capture;
-mod ceilings;
+mod max_prices;
 mod certificate;
 mod command;
 mod config;

@@ -14,7 +14,7 @@ use sniper::{
     config::{Config, Credential},
     domain::money::Amount,
     markets::{MarketApi as _, lis_skins::LisSkins, waxpeer::Waxpeer},
-    net::http_client::take_share,
+    net::http_client::try_acquire_quota,
     sim::{
         Fault, LisSkinsSim, SimSettings, WaxpeerSim,
         faults::FaultKind,
@@ -104,17 +104,17 @@ async fn reads_and_tokens_wait_for_the_documented_limit_that_other_requests_have
     let (credential, reads) = (config.credential.clone(), LisSkins::CAPABILITIES.reads);
     let reader = AccountReader::new(lis_skins.clone(), http, credential.as_ref(), &market.tls);
     let reader = reader.unwrap().with_min_interval(Duration::ZERO);
-    let exhaust = |share| {
+    let exhaust = |quota| {
         let began = Instant::now();
-        let wait =
-            std::iter::repeat_with(|| take_share(&http.origin(), share)).find_map(Result::err);
+        let wait = std::iter::repeat_with(|| try_acquire_quota(&http.origin(), quota))
+            .find_map(Result::err);
         (began, wait.unwrap())
     };
-    let (began, wait) = exhaust(reads.share_of_reads());
+    let (began, wait) = exhaust(reads.read_quota());
     reader.current_user().await.unwrap();
     assert!(wait <= began.elapsed(), "the read did not wait {wait:?}");
 
-    let (began, wait) = exhaust(reads.share_of_others());
+    let (began, wait) = exhaust(reads.other_quota());
     let ended = ws::connect_once(&Feed::new(lis_skins, config), |_trade| {}).await;
     assert!(wait <= began.elapsed(), "the token did not wait {wait:?}: {ended:?}");
     assert!(2 <= market.requests().len(), "no token was requested");

@@ -42,8 +42,8 @@ struct SourceState {
     written_at: Option<SystemTime>,
 }
 
-/// Publishes snapshots, and keeps each one while another thread uses it, so that the threads that
-/// handle listings free none.
+/// Publishes snapshots, and keeps each one while another thread uses it, so that no memory is freed
+/// on a thread that handles listings.
 #[derive(Debug)]
 pub struct PricePublisher {
     entries: Arc<[WhitelistEntry]>,
@@ -61,7 +61,7 @@ pub struct PricePublisher {
 pub async fn refresh_prices(reader: PriceReader, mut publisher: PricePublisher) {
     let count = reader.config().sources.len();
     let mut states = vec![SourceState::default(); count];
-    note_written(&reader, &mut states);
+    update_written_at(&reader, &mut states);
     if count == 0 || !publisher.publish(reader.book()).await {
         return;
     }
@@ -93,15 +93,16 @@ pub async fn refresh_prices(reader: PriceReader, mut publisher: PricePublisher) 
             () = sleep(wait.min(AGE_CHECK_INTERVAL)) => {}
             () = publisher.snapshots.closed() => return,
         }
-        let is_written = note_written(reader, &mut states);
+        let is_written = update_written_at(reader, &mut states);
         if (is_changed || is_written) && !publisher.publish(reader.book()).await {
             return;
         }
     }
 }
 
-/// Returns `true` if a table was written since the last call, perhaps by `sniper prices update`.
-fn note_written(reader: &PriceReader, states: &mut [SourceState]) -> bool {
+/// Updates the times at which the tables were written. Returns `true` if one was written since the
+/// last call, perhaps by `sniper prices update`.
+fn update_written_at(reader: &PriceReader, states: &mut [SourceState]) -> bool {
     let mut is_written = false;
     for (source, state) in reader.config().sources.iter().zip(states) {
         let written_at = reader.store().written_at(source);
@@ -216,7 +217,7 @@ fn age(at: UnixMs) -> String {
 }
 
 impl PricePublisher {
-    /// Creates a publisher of prices with the ceilings of these entries.
+    /// Creates a publisher of prices with the maximum prices of these entries.
     pub const fn new(
         entries: Arc<[WhitelistEntry]>,
         snapshots: mpsc::Sender<PriceSnapshot>,
@@ -250,8 +251,12 @@ mod tests {
         states[0].next = Some(now.plus(interval));
         states[1].next = Some(now.plus(interval * 2));
         assert_eq!(start_next(&mut states, now.plus(interval - Duration::from_millis(1))), None);
-        // The clock of the time, but no `Instant`, is later by the interval.
+        // As after a suspend: `clock::now` has advanced by the interval, `Instant` has not.
         assert_eq!(start_next(&mut states, now.plus(interval)), Some(0));
-        assert_eq!(start_next(&mut states, now.plus(interval)), None, "a wait that was asked for");
+        assert_eq!(
+            start_next(&mut states, now.plus(interval)),
+            None,
+            "the other source is not due"
+        );
     }
 }

@@ -21,7 +21,7 @@ use self::step::{BOT, DoctorReport, DoctorStep, STEPS, StepProblem};
 use super::{
     AppError, CommandContext, block_on,
     report::{Output, print},
-    status::Standing,
+    status::DataDirStatus,
 };
 use crate::{
     account::{
@@ -496,11 +496,11 @@ async fn bot(config: &Config) -> DoctorStep {
     let started = Instant::now();
     let (directory, state) = (config.data_dir.clone(), config.state_dir.clone());
     // Blocks until the bot responds, with its own time limit.
-    let read = move || Standing::of(&directory, state.as_deref(), clock::now());
+    let read = move || DataDirStatus::read(&directory, state.as_deref(), clock::now());
     let result = tokio::task::spawn_blocking(read).await;
     let elapsed = started.elapsed();
-    let standing = match result {
-        Ok(Ok(standing)) => standing,
+    let status = match result {
+        Ok(Ok(status)) => status,
         Ok(Err(error)) => {
             let remedy = "run `sniper status`, and `sniper ledger verify` if no bot is running";
             return DoctorStep::failed(
@@ -519,12 +519,12 @@ async fn bot(config: &Config) -> DoctorStep {
             );
         }
     };
-    let problems = standing.problems();
+    let problems = status.problems();
     if !problems.is_empty() {
         let remedy = "run `sniper status`, follow its instructions, then run `sniper resume` if it is halted";
         return DoctorStep::failed(BOT, elapsed, Escaped(&problems.join("; ")).to_string(), remedy);
     }
-    let detail = match (&standing.live, &standing.dry, &standing.stopped) {
+    let detail = match (&status.live, &status.dry, &status.stopped) {
         (Some(live), ..) => match &live.not_ordering_because {
             Some(reason) => format!("live, sends no orders: {}", Escaped(reason)),
             None => format!("live, ordering {}", live.buying),

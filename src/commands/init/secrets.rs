@@ -6,7 +6,9 @@ use std::{
     path::Path,
 };
 
-use super::{Hidden, InitArgs, InitError, PASTED_BYTES_MAX, hidden_line, prompt, read_pasted};
+use super::{
+    EchoOffGuard, InitArgs, InitError, PASTED_BYTES_MAX, hidden_line, prompt, read_pasted,
+};
 use crate::config::{
     Credential, Market, TradeUrl,
     credential::CredentialError,
@@ -19,7 +21,7 @@ use crate::config::{
 struct CredentialTexts {
     /// In errors.
     what: &'static str,
-    /// Option without which a script cannot go on.
+    /// Option that a script must have.
     flag: &'static str,
     /// Instruction to find it.
     introduction: String,
@@ -152,7 +154,7 @@ fn ask_credential(
 fn ask_hidden(stdin: &io::Stdin, question: &str, what: &'static str) -> Result<String, InitError> {
     let failed = |source| InitError::Read { what, source };
     let line = {
-        let _hidden = Hidden::start(stdin).map_err(failed)?;
+        let _echo_off = EchoOffGuard::start(stdin).map_err(failed)?;
         prompt(question);
         hidden_line(stdin.lock().bytes())
     };

@@ -25,7 +25,7 @@ use super::{
     AppError, CommandContext,
     progress::{Progress, ProgressCount, ProgressCounter},
     report::{self, escape_controls},
-    status::{Standing, StandingProblems, request_status, stopped_status},
+    status::{DataDirStatus, StatusProblems, request_status, stopped_status},
 };
 use crate::{
     account::prices::PriceStore,
@@ -320,9 +320,9 @@ impl LedgerCommands<'_> {
     /// Returns the halts of the bots and of the ledger. A status that cannot be read counts as one
     /// without halts, because the request itself reports the error.
     fn current_halts(&self) -> Vec<HaltStatus> {
-        let mut standing = Standing::of(self.folder, self.state, self.now).unwrap_or_default();
-        standing.format_times();
-        let all = [standing.live, standing.stopped, standing.dry];
+        let mut status = DataDirStatus::read(self.folder, self.state, self.now).unwrap_or_default();
+        status.format_times();
+        let all = [status.live, status.stopped, status.dry];
         all.into_iter().flatten().flat_map(|status| status.halts).collect()
     }
 
@@ -332,17 +332,17 @@ impl LedgerCommands<'_> {
     ///
     /// Returns a [`LedgerCommandError`] if the bot or the ledger is unavailable or rejects the
     /// request.
-    pub fn status(&mut self) -> Result<StandingProblems, LedgerCommandError> {
-        let mut standing = Standing::of(self.folder, self.state, self.now)?;
+    pub fn status(&mut self) -> Result<StatusProblems, LedgerCommandError> {
+        let mut status = DataDirStatus::read(self.folder, self.state, self.now)?;
         // A running bot reports the prices that it uses.
-        if standing.live.is_none() && standing.dry.is_none() {
-            let stopped = standing.stopped.iter_mut();
+        if status.live.is_none() && status.dry.is_none() {
+            let stopped = status.stopped.iter_mut();
             stopped.for_each(|stopped| stopped.prices = (self.stored_prices)());
         }
-        let value = standing.to_json().map_err(io::Error::other)?;
-        standing.format_times();
-        self.print(&value, &standing.to_string())?;
-        Ok(StandingProblems(standing.problems()))
+        let value = status.to_json().map_err(io::Error::other)?;
+        status.format_times();
+        self.print(&value, &status.to_string())?;
+        Ok(StatusProblems(status.problems()))
     }
 
     pub(super) fn control_address(&self, instance: Instance) -> ControlAddress {

@@ -11,7 +11,7 @@ use super::*;
 use crate::config::Market;
 use crate::ledger::{
     OrderedItem,
-    control::{BotPlace, ControlReply, ControlServer, PENDING_REQUESTS_MAX},
+    control::{BotLocation, ControlReply, ControlServer, PENDING_REQUESTS_MAX, SettingsPaths},
     item::tests::item,
     tests::{
         T0, UNKNOWN, after, budget, coins,
@@ -78,15 +78,15 @@ fn commands_find_the_bot_after_its_settings_were_edited_and_a_live_one_first() {
     let top = tempfile::tempdir().unwrap();
     let [old, new, state] = ["old", "new", "state"].map(|name| top.path().join(name));
     let settings = top.path().join("sniper.toml");
-    let location = (state.as_path(), settings.as_path());
+    let paths = SettingsPaths { state_dir: &state, settings: &settings };
     let (requests, _received) = mpsc::channel(1);
     let market = Some(Market::Waxpeer);
     let serve = |data: &Path, instance| {
-        BotPlace { data: data.to_owned(), market }.store(location, instance).unwrap();
+        BotLocation { data: data.to_owned(), market }.store(paths, instance).unwrap();
         let address = ControlAddress::new(data, Some(&state), instance);
         ControlServer::start(&address, &requests, &crate::threads::Alarm::default()).unwrap()
     };
-    let found = || BotPlace::find(&new, location).map(|bot| bot.data);
+    let found = || BotLocation::find(&new, paths).map(|bot| bot.data);
     assert_eq!(found(), None);
     let dry = serve(&old, Instance::Dry);
     assert_eq!(found(), Some(old.clone()));
@@ -101,23 +101,23 @@ fn commands_find_the_bot_after_its_settings_were_edited_and_a_live_one_first() {
     assert_eq!(found(), None, "a bot of other settings in the same folder");
     drop((other, live));
     let new_live = serve(&new, Instance::Live);
-    let bot = BotPlace { data: new.clone(), market };
-    assert_eq!(BotPlace::find(&new, location), Some(bot.clone()));
+    let bot = BotLocation { data: new.clone(), market };
+    assert_eq!(BotLocation::find(&new, paths), Some(bot.clone()));
     drop((new_live, dry));
-    assert_eq!(BotPlace::find(&new, location), Some(bot), "its ledger is still there");
-    assert_eq!(BotPlace::find(&old, location), None);
+    assert_eq!(BotLocation::find(&new, paths), Some(bot), "its ledger is still there");
+    assert_eq!(BotLocation::find(&old, paths), None);
 }
 
 #[test]
 fn the_place_of_a_bot_of_an_earlier_version_is_read() {
     let top = tempfile::tempdir().unwrap();
     let (state, settings) = (top.path().join("state"), top.path().join("sniper.toml"));
-    let place = (state.as_path(), settings.as_path());
-    let bot = BotPlace { data: PathBuf::from("/a"), market: None };
-    bot.store(place, Instance::Live).unwrap();
+    let paths = SettingsPaths { state_dir: &state, settings: &settings };
+    let bot = BotLocation { data: PathBuf::from("/a"), market: None };
+    bot.store(paths, Instance::Live).unwrap();
     let file = fs::read_dir(&state).unwrap().next().unwrap().unwrap().path();
     fs::write(file, "/a").unwrap();
-    assert_eq!(BotPlace::find(Path::new("/a"), place), Some(bot));
+    assert_eq!(BotLocation::find(Path::new("/a"), paths), Some(bot));
 }
 
 #[test]
@@ -125,10 +125,10 @@ fn the_file_that_names_the_running_bots_folder_follows_no_symbolic_link_and_is_p
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     let top = tempfile::tempdir().unwrap();
     let (state, settings) = (top.path().join("state"), top.path().join("sniper.toml"));
+    let paths = SettingsPaths { state_dir: &state, settings: &settings };
     let market = Some(Market::Csgoroll);
-    let store = |data: &str| {
-        BotPlace { data: PathBuf::from(data), market }.store((&state, &settings), Instance::Live)
-    };
+    let store =
+        |data: &str| BotLocation { data: PathBuf::from(data), market }.store(paths, Instance::Live);
     store("/a/long/path").unwrap();
     let files = fs::read_dir(&state).unwrap();
     let [file] = files.map(|file| file.unwrap().path()).collect::<Vec<_>>().try_into().unwrap();
@@ -477,7 +477,7 @@ impl FakeBot {
 }
 
 fn problems(folder: &Path) -> Vec<String> {
-    Standing::of(folder, None, after(10)).unwrap().problems()
+    DataDirStatus::read(folder, None, after(10)).unwrap().problems()
 }
 
 /// Returns the JSON of `sniper status` and its number of problems.
@@ -593,10 +593,10 @@ fn neither_bot_nor_client_follows_a_link_in_place_of_the_socket_or_its_directory
     symlink(foreign.join("bot.sock"), &socket).unwrap();
     assert!(matches!(send(&data), ControlError::NotRunning));
     let (state, settings) = (top.path().join("state"), top.path().join("sniper.toml"));
-    let place = (state.as_path(), settings.as_path());
-    let bot = BotPlace { data: data.clone(), market: None };
-    bot.store(place, Instance::Live).unwrap();
-    assert_eq!(BotPlace::find(top.path(), place), None, "a foreign program is no bot");
+    let paths = SettingsPaths { state_dir: &state, settings: &settings };
+    let bot = BotLocation { data: data.clone(), market: None };
+    bot.store(paths, Instance::Live).unwrap();
+    assert_eq!(BotLocation::find(top.path(), paths), None, "a foreign program is no bot");
     let server = start(&data, mpsc::channel(1).0).unwrap();
     assert!(!socket.is_symlink() && socket.exists(), "the link is replaced");
     drop(server);
@@ -640,7 +640,7 @@ fn the_socket_is_private_and_limits_the_length_of_a_request() {
     assert_eq!(output, "");
     assert!(matches!(
         control::send_request(&ControlAddress::new(folder.path(), None, Instance::Live), &ControlRequest::Status),
-        Ok(ControlReply::Cannot(reason)) if reason.contains("stopping")
+        Ok(ControlReply::Rejected(reason)) if reason.contains("stopping")
     ));
     drop(server);
     assert!(!path.exists());

@@ -11,7 +11,7 @@ use crate::{
         trade::{PaintWear, RarityWord},
         whitelist_entry::{ItemPattern, WearSet, WhitelistEntry},
     },
-    prices::{PriceBook, ceilings::wanted_items},
+    prices::{PriceBook, max_prices::wanted_items},
     sim::{
         items::{CatalogueItem, ITEMS, ItemKind, Variants},
         practice::PracticeItem,
@@ -80,14 +80,14 @@ impl Context<'_> {
             return Vec::new();
         }
         // With a percent rule, the maximum price differs by wear.
-        let ceilings = entry.percent.is_some().then(|| {
+        let wanted = entry.percent.is_some().then(|| {
             let wears = wear.map_or(entry.wears, |wear| WearSet::ANY.with(wear));
             wanted_items(&[WhitelistEntry { wears, ..entry.clone() }], self.book, self.now)
         });
         let item = |base: &BaseItem| {
             let market_name = market_name(base, entry, wear);
-            let max_price = match &ceilings {
-                Some(ceilings) => ceilings.ceiling(&market_name)?,
+            let max_price = match &wanted {
+                Some(wanted) => wanted.max_price(&market_name)?,
                 None => entry.max_price,
             };
             let max_price = max_price.min(self.max_price);

@@ -60,7 +60,7 @@ pub fn run(
     args: &ReplayArgs,
     market: impl FnOnce(&Config) -> MarketSource,
 ) -> Result<ExitCode, AppError> {
-    let config = context.load_with_names()?.config;
+    let config = context.load_and_check_names()?.config;
     let input = ReplayInput::open(&config, args.recording.as_deref(), args.prices.as_deref())?;
     let rules = ReplayRules::of(&config, input.prices.clone());
     let mut lines = DecisionLines {
@@ -235,7 +235,7 @@ impl DecisionLine {
         let entry_at = |index: usize| whitelist.entries().get(index);
         let mut share = None;
         let (word, details, entry) = match (verdict, result) {
-            (Decision::NotListed, _) | (Decision::Matched(_), ReplayOutcome::Repeated) => {
+            (Decision::NoEntry, _) | (Decision::Matched(_), ReplayOutcome::Repeated) => {
                 return None;
             }
             (Decision::Unreadable(defects), _) => {
@@ -244,12 +244,14 @@ impl DecisionLine {
             }
             (Decision::Mismatched { entry, mismatch }, _) => {
                 let found = entry_at(entry);
-                share = found.and_then(|entry| Some(prices.decided(entry, trade)?.share));
+                share =
+                    found.and_then(|entry| Some(prices.compared_reference(entry, trade)?.share));
                 ("NO MATCH", whitelist.reason_with_share(entry, &mismatch, share), found)
             }
             (Decision::Matched(index), result) => {
                 let entry = entry_at(index);
-                share = entry.and_then(|entry| Some(prices.decided(entry, trade)?.share));
+                share =
+                    entry.and_then(|entry| Some(prices.compared_reference(entry, trade)?.share));
                 let margin = prices.margin(trade).map(|margin| format!("margin {margin} %"));
                 let (word, reason) = match result {
                     ReplayOutcome::Skipped(reason) => ("SKIPPED", Some(reason.text.to_owned())),

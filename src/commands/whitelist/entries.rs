@@ -318,7 +318,7 @@ pub(super) fn set_paused(
             (Err(error), Ok(None)) | (Ok(None), Err(error)) => return Err(error),
             (Err(live), Err(dry)) => return Err(live.of("live bot").and(&dry.of("dry run"))),
         }
-        let load = context.load_with_names();
+        let load = context.load_and_check_names();
         let config = load.map_err(|error| LedgerCommandError::Rejected(error.chain()))?.config;
         commands.apply_to_pauses(&config.whitelist, &request)?;
         let text = format!("{done}\nNo bot is running: this applies to the next run.\n");

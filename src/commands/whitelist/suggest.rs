@@ -294,7 +294,7 @@ impl SuggestReport<'_> {
     }
 
     /// Returns the items within the budget, with the columns of an import. The highest matching
-    /// price is the ceiling, and the part of the budget that was counted for the item is its
+    /// price is the maximum price, and the part of the budget that was counted for the item is its
     /// `max_total`.
     fn to_csv(&self) -> String {
         let percent = self.args.percent;
@@ -304,7 +304,7 @@ impl SuggestReport<'_> {
             let name = item.name.replace('"', "\"\"");
             let (price, quantity) = (item.price_max, item.quantity);
             let count = i64::try_from(quantity).unwrap_or(i64::MAX);
-            // At least one of them, also at the ceiling.
+            // At least one of them, also at the maximum price.
             let total = item.typical.price.saturating_mul(count).max(price);
             text.push_str(&format!(
                 "\"{name}\",{percent},{price},{quantity},{total},{reference}\n"

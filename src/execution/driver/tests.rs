@@ -169,7 +169,7 @@ async fn at_the_hosts_limit_orders_are_sent_confirmations_wait_and_keep_warm_req
     let Driven { driver, mut session, connection: _connection, peer: _peer, reports: _reports } =
         driven_on(on_lis_skins).await;
     tokio::time::pause();
-    while driver.take_share().is_ok() {}
+    while driver.try_acquire_quota().is_ok() {}
     let idle_since = session.idle_since;
     assert_eq!(driver.on_deadline(&mut session, SlotState::Idle), Flow::Continue);
     assert_eq!(session.keep_warm_sent, None);
@@ -181,7 +181,7 @@ async fn at_the_hosts_limit_orders_are_sent_confirmations_wait_and_keep_warm_req
     session.confirming = Some(confirmation(Duration::ZERO));
     assert_eq!(driver.send_confirmation_request(&mut session), Flow::Continue);
     let sent = |session: &DriverSession| session.confirming.as_ref().unwrap().request_sent;
-    let wait = driver.take_share().unwrap_err();
+    let wait = driver.try_acquire_quota().unwrap_err();
     for (wait, is_sent) in [(wait / 2, false), (wait, true)] {
         assert_eq!(sent(&session), None);
         let deadline = driver.next_deadline(&session, SlotState::Idle);

@@ -123,8 +123,8 @@ fn name_at(text: &[u8], at: usize) -> Option<&str> {
 /// `None` if the name is not written as usual.
 #[inline]
 fn is_wanted(text: &[u8], at: usize, wanted: &WantedItems) -> Option<bool> {
-    let Some(ceiling) = wanted.ceiling(name_at(text, at)?) else { return Some(false) };
-    Some(price_of(text, at).is_none_or(|price| price <= ceiling))
+    let Some(max_price) = wanted.max_price(name_at(text, at)?) else { return Some(false) };
+    Some(price_of(text, at).is_none_or(|price| price <= max_price))
 }
 
 /// Returns the price of the listing whose first item has the name behind the key at this position.
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wanted_item_above_its_ceiling_can_wait() {
+    fn a_wanted_item_above_its_maximum_price_can_wait() {
         let at = |price: &str| {
             let one = listing("a", "AK-47 | Redline (Field-Tested)");
             one.replace("10.15", price)

@@ -97,7 +97,7 @@ fn is_unwanted(payload: &[u8], wanted: &WantedItems) -> Option<bool> {
     if !is_added || EVENT_KEY.find(behind).is_some() || phase::may_have_phase(name) {
         return None;
     }
-    Some(wanted.ceiling(name).is_none())
+    Some(wanted.max_price(name).is_none())
 }
 
 /// Returns the new status of a listing if a message contains its deletion.

@@ -46,7 +46,7 @@ pub fn scan(payload: &[u8], wanted: &WantedItems) -> Scan {
         return Scan::ReadNow;
     }
     if wanted.names(listing.name) {
-        return match wanted.ceiling(listing.name) {
+        return match wanted.max_price(listing.name) {
             Some(_) => Scan::ReadNow,
             None => Scan::CanWait,
         };

@@ -179,7 +179,7 @@ fn prices_in_dollars_are_no_reference_without_the_value_of_a_coin() {
     check(&book, &rule, NOW, Err((0, reason)));
     assert_eq!(book.margin(&trade("a", REDLINE), NOW), None);
     let quotes = book.quotes(&ItemKey::of_trade(&trade("a", REDLINE))).unwrap();
-    assert_eq!(book.ceiling(&rule, quotes, NOW), None);
+    assert_eq!(book.max_price(&rule, quotes, NOW), None);
 }
 
 #[test]

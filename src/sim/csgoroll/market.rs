@@ -31,7 +31,7 @@ use crate::{
         model::MarketModel,
         random::{self, Rng, RngExt as _},
         settings::{Delivery, SimSettings},
-        snapshots::AccountSnapshots,
+        undo_log::AccountUndoLog,
     },
 };
 
@@ -78,7 +78,7 @@ pub struct MarketState {
     suspected_trader: bool,
     user_id: Arc<str>,
     history: MarketHistory,
-    snapshots: AccountSnapshots<Listing>,
+    undo_log: AccountUndoLog<Listing>,
 }
 
 /// A scheduled change of a listing.
@@ -113,7 +113,7 @@ impl MarketState {
             suspected_trader: settings.suspected_trader,
             user_id: Arc::from(&*settings.user_id),
             history: MarketHistory::new(balance),
-            snapshots: AccountSnapshots::default(),
+            undo_log: AccountUndoLog::default(),
         }
     }
 
@@ -248,12 +248,12 @@ impl MarketState {
     /// Returns the balance as of this age, at most as old as the stored changes
     /// ([`STALE_MAX`](crate::sim::faults::STALE_MAX)).
     pub fn balance_before(&self, now: Duration, age: Duration) -> Amount {
-        self.snapshots.balance_at(now.saturating_sub(age), self.balance)
+        self.undo_log.balance_at(now.saturating_sub(age), self.balance)
     }
 
     /// Returns the account's purchases as of this age, oldest first.
     pub fn bought_before(&self, now: Duration, age: Duration) -> Vec<Listing> {
-        self.snapshots.purchases_at(now.saturating_sub(age), &self.bought)
+        self.undo_log.purchases_at(now.saturating_sub(age), &self.bought)
     }
 
     /// Records an order in the history.
@@ -325,7 +325,7 @@ impl MarketState {
         let price = listing.item.total;
         self.history.record_close(number, now, CloseReason::Bought);
         self.history.record_purchase(number, PurchaseRecord::new(now, price));
-        self.snapshots.record_purchase(now, number, None);
+        self.undo_log.record_purchase(now, number, None);
         self.daily_remaining = self.daily_remaining.map(|left| left.saturating_sub(price));
         let confirmed = random::stream(self.seed, number).duration(self.delivery.confirm);
         self.schedule(now.saturating_add(confirmed), number, ScheduledChange::Confirmed);
@@ -347,7 +347,7 @@ impl MarketState {
         let extra = extra.min(self.balance);
         let price = sold.item.total.saturating_add(extra);
         let repriced = Arc::new(sold.with_price(price));
-        self.snapshots.record_purchase(now, sold.number, self.bought.get(&sold.number));
+        self.undo_log.record_purchase(now, sold.number, self.bought.get(&sold.number));
         self.bought.insert(sold.number, Listing::clone(&repriced));
         self.history.update_purchase(sold.number, |purchase| purchase.price = price);
         self.change_balance(now, Amount::ZERO.saturating_sub(extra), repriced.id(), events);
@@ -361,7 +361,7 @@ impl MarketState {
         cause: String,
         events: &mut Vec<MarketEvent>,
     ) {
-        self.snapshots.record_balance(now, self.balance);
+        self.undo_log.record_balance(now, self.balance);
         self.balance = self.balance.saturating_add(change);
         self.history.balance = self.balance;
         events.push(MarketEvent::Wallet { balance: self.balance, change, cause });
@@ -430,7 +430,7 @@ impl MarketState {
     ) {
         let clock = self.clock(at);
         let Some(listing) = self.bought.get_mut(&number) else { return };
-        self.snapshots.record_purchase(at, number, Some(listing));
+        self.undo_log.record_purchase(at, number, Some(listing));
         listing.status = status;
         listing.updated_at = clock;
         events.push(MarketEvent::Updated(Arc::new(listing.clone())));

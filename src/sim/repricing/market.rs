@@ -41,7 +41,7 @@ use crate::{
         model::MarketModel,
         random::{self, Rng, RngExt as _},
         settings::{Delivery, RepricingSettings, SimSettings},
-        snapshots::AccountSnapshots,
+        undo_log::AccountUndoLog,
     },
 };
 
@@ -109,7 +109,7 @@ pub struct RepricingModel {
     balance: Amount,
     history: MarketHistory,
     books: SalesBooks,
-    snapshots: AccountSnapshots<Purchase>,
+    undo_log: AccountUndoLog<Purchase>,
 }
 
 impl RepricingModel {
@@ -150,7 +150,7 @@ impl RepricingModel {
             balance: settings.balance,
             history: MarketHistory::new(settings.balance),
             books: SalesBooks::default(),
-            snapshots: AccountSnapshots::default(),
+            undo_log: AccountUndoLog::default(),
         }
     }
 
@@ -467,7 +467,7 @@ impl RepricingModel {
         self.booked.insert(Arc::clone(&order.own_id), number);
         self.history.record_close(listing.number, now, CloseReason::Bought);
         self.history.record_purchase(listing.number, PurchaseRecord::new(now, listing.price));
-        self.snapshots.record_purchase(now, number, None);
+        self.undo_log.record_purchase(now, number, None);
         let sent = random::stream(self.seed, number).duration(self.delivery.confirm);
         self.schedule(now.saturating_add(sent), number, SimChange::Sent);
         self.purchases.insert(number, purchase.clone());
@@ -478,7 +478,7 @@ impl RepricingModel {
     }
 
     fn change_balance(&mut self, now: Duration, change: Amount, events: &mut Vec<SimEvent>) {
-        self.snapshots.record_balance(now, self.balance);
+        self.undo_log.record_balance(now, self.balance);
         self.balance = self.balance.saturating_add(change);
         self.history.balance = self.balance;
         events.push(SimEvent::Balance(self.balance));
@@ -604,7 +604,7 @@ impl RepricingModel {
     ) {
         let clock = self.clock(at);
         let Some(purchase) = self.purchases.get_mut(&number) else { return };
-        self.snapshots.record_purchase(at, number, Some(purchase));
+        self.undo_log.record_purchase(at, number, Some(purchase));
         purchase.stage = stage;
         purchase.changed_at = clock;
         let status = match stage {
@@ -636,7 +636,7 @@ impl RepricingModel {
         match fault {
             Some((FaultKind::BalanceStale, mut rng)) => {
                 let age = rng.duration((Duration::ZERO, STALE_MAX));
-                self.snapshots.balance_at(now.saturating_sub(age), self.balance)
+                self.undo_log.balance_at(now.saturating_sub(age), self.balance)
             }
             _ => self.balance,
         }
@@ -656,7 +656,7 @@ impl RepricingModel {
         };
         let purchases = if kind == Some(FaultKind::ListStale) {
             let age = rng.duration((Duration::ZERO, STALE_MAX));
-            self.snapshots.purchases_at(now.saturating_sub(age), &self.purchases)
+            self.undo_log.purchases_at(now.saturating_sub(age), &self.purchases)
         } else {
             self.purchases.values().cloned().collect()
         };

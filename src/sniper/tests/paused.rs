@@ -79,7 +79,7 @@ fn a_paused_entry_matches_nothing_until_it_is_enabled() {
 
 #[test]
 fn an_unknown_entry_is_not_paused() {
-    let ControlReply::Cannot(why) = two_entries().set_paused("third", true) else { panic!() };
+    let ControlReply::Rejected(why) = two_entries().set_paused("third", true) else { panic!() };
     assert_eq!(why, "no whitelist entry is named \"third\"");
 }
 

@@ -640,7 +640,7 @@ fn the_age_of_a_price_follows_a_correction_of_the_clock_backward_with_the_next_p
 }
 
 #[tokio::test]
-async fn prices_and_their_ceilings_are_replaced_together() {
+async fn prices_and_their_maximum_prices_are_replaced_together() {
     let executor = Executor::Live(FakeOrderSender::default());
     let session = TestSession::new(executor, ample_budget(), vec![percent_entry()]);
     let entries = [percent_entry()];
@@ -664,7 +664,8 @@ async fn prices_and_their_ceilings_are_replaced_together() {
     }
     assert!(feed.borrow().wants(&listing) && !feed.borrow().wants(&priced("b", 1_601)));
     let now = Now { instant: Instant::now(), wall: now };
-    let share = sniper.with_engine(|engine| engine.price_view(now).decided(&entries[0], &listing));
+    let share = sniper
+        .with_engine(|engine| engine.price_view(now).compared_reference(&entries[0], &listing));
     assert_eq!(
         share.map(|decided| decided.share.to_string()).as_deref(),
         Some("15.00 = 75.0 % of reference 20.00")

@@ -106,7 +106,7 @@ where
     /// Time of the last read with a complete message.
     last_received: Option<Instant>,
     /// Set while a timer check is due and the socket is read first.
-    overdue: Option<OverdueWork>,
+    overdue: Option<OverdueCheck>,
     warming: Option<CacheWarming>,
 }
 
@@ -118,9 +118,9 @@ struct CacheWarming {
 }
 
 /// Reads that precede an overdue timer check.
-struct OverdueWork {
+struct OverdueCheck {
     since: Instant,
-    turn: Option<DriverTick>,
+    tick: Option<DriverTick>,
 }
 
 /// Returns the time of the monotonic clock, which tests can pause.
@@ -415,8 +415,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: FeedProtocol> Session<S, P> {
     /// Returns `true` if the timers must wait because the socket may have unread bytes. The task is
     /// then woken again; after [`CATCH_UP_MAX`] the timers wait no longer.
     fn must_read_first(&mut self, cx: &Context<'_>, now: Instant, is_drained: bool) -> bool {
-        let overdue = self.overdue.get_or_insert(OverdueWork { since: now, turn: None });
-        if DriverTick::poll(&mut overdue.turn, cx).is_pending() {
+        let overdue = self.overdue.get_or_insert(OverdueCheck { since: now, tick: None });
+        if DriverTick::poll(&mut overdue.tick, cx).is_pending() {
             return true;
         }
         if !is_drained && now.saturating_duration_since(overdue.since) < CATCH_UP_MAX {
@@ -638,15 +638,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: FeedProtocol> Session<S, P> {
             }
         };
         // The server may not wait for the close; the result is irrelevant.
-        let _courtesy = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
+        let _best_effort = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
     }
 
     /// Answers the server's close with its own code.
     async fn answer_close(&mut self) {
         let code = self.state.received_close;
         let frame = code.map(|code| CloseFrame { code: code.into(), reason: "".into() });
-        // Best effort: the connection is gone either way.
-        let _courtesy =
+        // The connection has ended in any case.
+        let _best_effort =
             tokio::time::timeout(CLOSE_TIMEOUT, self.socket.writer().close(frame)).await;
     }
 }
@@ -663,7 +663,7 @@ where
         let mut socket = Pin::new(self.socket.writer());
         // A closed or blocked socket is dropped without a close frame.
         if socket.as_mut().start_send(Message::Close(Some(frame))).is_ok() {
-            let _courtesy = socket.poll_flush(&mut cx);
+            let _best_effort = socket.poll_flush(&mut cx);
         }
     }
 }

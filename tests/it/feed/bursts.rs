@@ -123,7 +123,7 @@ async fn a_wanted_listing_precedes_the_unwanted_ones_that_arrived_with_it() {
 }
 
 #[tokio::test]
-async fn a_listing_above_its_ceiling_is_handled_after_those_below_it() {
+async fn a_listing_above_its_maximum_price_is_handled_after_those_below_it() {
     let trades = delivered(|of| {
         let dear =
             |number: usize| batch(&of[0], &[&format!("d{number}")]).replace("10.15", "20.01");
@@ -139,7 +139,7 @@ async fn a_listing_above_its_ceiling_is_handled_after_those_below_it() {
 }
 
 #[tokio::test]
-async fn new_ceilings_apply_from_the_next_message_on() {
+async fn new_maximum_prices_apply_from_the_next_message_on() {
     let is_handled = Arc::new(Notify::new());
     let first = Arc::clone(&is_handled);
     let server = Server::play(move |_, mut peer| {

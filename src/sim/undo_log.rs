@@ -1,4 +1,4 @@
-//! Past balances and purchases of the account, to simulate stale reads. Pure.
+//! Previous balances and purchases of the account, to simulate stale reads. Pure.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,12 +10,12 @@ use crate::domain::money::Amount;
 
 /// Values before each change within the last [`STALE_MAX`].
 #[derive(Debug)]
-pub(super) struct AccountSnapshots<T> {
+pub(super) struct AccountUndoLog<T> {
     balances: VecDeque<(Duration, Amount)>,
     purchases: VecDeque<(Duration, u64, Option<T>)>,
 }
 
-impl<T: Clone> AccountSnapshots<T> {
+impl<T: Clone> AccountUndoLog<T> {
     /// Records a change of the balance with its previous value.
     pub(super) fn record_balance(&mut self, now: Duration, before: Amount) {
         while self.balances.front().is_some_and(|(at, _)| at.saturating_add(STALE_MAX) < now) {
@@ -51,7 +51,7 @@ impl<T: Clone> AccountSnapshots<T> {
     }
 }
 
-impl<T> Default for AccountSnapshots<T> {
+impl<T> Default for AccountUndoLog<T> {
     fn default() -> Self {
         Self { balances: VecDeque::new(), purchases: VecDeque::new() }
     }

@@ -1,4 +1,4 @@
-//! Tests of [`super`]: each ceiling, and no listing that would be ordered is above its own.
+//! Tests of [`super`]: each maximum price, and no listing that would be ordered is above its own.
 
 use std::{ops::Range, time::Duration};
 
@@ -83,11 +83,11 @@ fn references(indices: &[usize], rule: ReferenceRule) -> PercentRule {
 #[track_caller]
 fn check(entry: &WhitelistEntry, book: &PriceBook, name: &str, cents: Option<i64>) {
     let wanted = wanted_items(std::slice::from_ref(entry), book, NOW);
-    assert_eq!(wanted.ceiling(name), cents.map(Amount::from_cents), "{name}");
+    assert_eq!(wanted.max_price(name), cents.map(Amount::from_cents), "{name}");
 }
 
 #[test]
-fn a_ceiling_is_the_greatest_price_of_the_variants_that_the_entry_accepts() {
+fn a_maximum_price_is_the_greatest_price_of_the_variants_that_the_entry_accepts() {
     let table = asks(&[
         (REDLINE, 10),
         ("AK-47 | Redline (Minimal Wear)", 20),
@@ -136,7 +136,7 @@ fn a_filter_of_the_entry_applies_where_the_name_decides() {
 }
 
 #[test]
-fn a_ceiling_follows_the_references_their_minimums_and_the_value_of_a_coin() {
+fn a_maximum_price_follows_the_references_their_minimums_and_the_value_of_a_coin() {
     let [one, two] = [asks(&[(REDLINE, 10)]), asks(&[(REDLINE, 20), ("Fracture Case", 1)])];
     let half = CoinUsd::from_ten_thousandths(5_000).unwrap();
     let book = PriceBook::new(&[of(&one), BookTable { coin: Some(half), ..of(&two) }]);
@@ -164,7 +164,7 @@ fn a_ceiling_follows_the_references_their_minimums_and_the_value_of_a_coin() {
 }
 
 #[test]
-fn a_stale_price_has_no_ceiling_once_no_correction_of_the_clock_makes_it_fresh() {
+fn a_stale_price_has_no_maximum_price_once_no_correction_of_the_clock_makes_it_fresh() {
     let table = asks(&[(REDLINE, 10)]);
     for (age, cents) in [(2 * HOUR, Some(800)), (25 * HOUR, Some(800)), (26 * HOUR, None)] {
         let at = NOW.minus(age);
@@ -182,7 +182,7 @@ fn an_entry_without_a_percent_rule_has_its_own_price_and_one_without_prices_none
 }
 
 #[test]
-fn the_ceilings_of_a_whole_market_take_little_memory() {
+fn the_maximum_prices_of_a_whole_market_take_little_memory() {
     let names =
         |number: usize| format!("Sticker | Example Number {number} (Holo) | Somewhere 2026");
     let mut table = PriceTable::default();
@@ -321,7 +321,7 @@ fn entries() -> impl Strategy<Value = Vec<WhitelistEntry>> {
     prop::collection::vec(entry, 1..4)
 }
 
-/// Where the price of a listing lies, relative to the ceiling of its name.
+/// Where the price of a listing lies, relative to the maximum price of its name.
 fn offset() -> impl Strategy<Value = i64> {
     prop_oneof![4 => -1_i64..2, 2 => -500_i64..0, 1 => -4_000_i64..4_000]
 }
@@ -332,7 +332,7 @@ struct Situation {
     sources: Vec<Source>,
     /// Name, and offset of the price in cents.
     listings: Vec<(&'static str, i64)>,
-    /// Hours from the time at which the ceilings were built to the decision.
+    /// Hours from the time at which the maximum prices were built to the decision.
     later: i64,
 }
 
@@ -377,8 +377,8 @@ fn compare(situation: &Situation) -> Vec<Compared> {
     let book = book_of(sources);
     let wanted = wanted_items(entries, &book, NOW);
     let priced = |(number, (name, offset)): (usize, &(&str, i64))| {
-        let ceiling = wanted.ceiling(name).filter(|ceiling| *ceiling < Amount::MAX);
-        let cents = ceiling.map_or(1_000, Amount::cents).saturating_add(*offset).max(1);
+        let max_price = wanted.max_price(name).filter(|max_price| *max_price < Amount::MAX);
+        let cents = max_price.map_or(1_000, Amount::cents).saturating_add(*offset).max(1);
         listing(number, name, Amount::from_cents(cents))
     };
     let texts: Vec<String> = listings.iter().enumerate().map(priced).collect();

@@ -129,7 +129,7 @@ fn scanned(text: &str, wanted: &WantedItems) -> (Scan, Vec<TradeId>) {
 }
 
 #[test]
-fn each_price_is_read_and_a_listing_above_its_ceiling_is_left_for_later() {
+fn each_price_is_read_and_a_listing_above_its_maximum_price_is_left_for_later() {
     let items = items(0);
     let book = book(&items);
     for percent in [80, 100] {

@@ -1,8 +1,8 @@
-//! The greatest prices that percent rules pay, by item: built off the hot path for each snapshot of
-//! the prices, so that a scan can compare name and price before a listing is read.
+//! The greatest prices that percent rules allow, by item: built off the hot path for each snapshot
+//! of the prices, so that a scan can compare name and price before a listing is read.
 //!
-//! A ceiling is never below a price at which a listing can be ordered with these prices, now or
-//! while they become older. It may be above it: it covers all variants of a name that the entry
+//! A maximum price is never below a price at which a listing can be ordered with these prices, now
+//! or while they become older. It may be above it: it covers all variants of a name that the entry
 //! accepts.
 
 use std::{borrow::Cow, sync::Arc};
@@ -19,7 +19,7 @@ use crate::domain::{
     whitelist_entry::{ItemPattern, WhitelistEntry},
 };
 
-/// Reference prices with the ceilings that follow from them. Both are replaced together.
+/// Reference prices with the maximum prices that follow from them. Both are replaced together.
 #[derive(Clone, Debug, Default)]
 pub struct PriceSnapshot {
     pub book: Arc<PriceBook>,
@@ -27,8 +27,8 @@ pub struct PriceSnapshot {
 }
 
 impl PriceSnapshot {
-    /// Builds the ceilings of these entries, which takes a time proportional to the prices for each
-    /// entry for `"*"`.
+    /// Builds the maximum prices of these entries, which takes a time proportional to the prices
+    /// for each entry for `"*"`.
     pub fn new(book: PriceBook, entries: &[WhitelistEntry], now: UnixMs) -> Self {
         let wanted = Arc::new(wanted_items(entries, &book, now));
         Self { book: Arc::new(book), wanted }
@@ -40,7 +40,7 @@ impl PriceSnapshot {
     }
 }
 
-/// Returns the wanted items with the ceilings of all entries.
+/// Returns the wanted items with the maximum prices of all entries.
 pub fn wanted_items(entries: &[WhitelistEntry], book: &PriceBook, now: UnixMs) -> WantedItems {
     let mut wanted = WantedItems::of(entries);
     for entry in entries {
@@ -65,7 +65,7 @@ pub fn wanted_items(entries: &[WhitelistEntry], book: &PriceBook, now: UnixMs) -
     wanted.shrunk()
 }
 
-/// Adds the ceilings of one entry.
+/// Adds the maximum prices of one entry.
 struct EntryRows<'e> {
     entry: &'e WhitelistEntry,
     rule: &'e PercentRule,
@@ -83,11 +83,11 @@ impl EntryRows<'_> {
         if !is_accepted {
             return;
         }
-        let Some(allowed) = self.book.ceiling(self.rule, quotes, self.now) else { return };
-        let ceiling = allowed.min(entry.max_price);
-        if entry.min_price <= ceiling {
+        let Some(allowed) = self.book.max_price(self.rule, quotes, self.now) else { return };
+        let max_price = allowed.min(entry.max_price);
+        if entry.min_price <= max_price {
             for name in names {
-                self.wanted.raise(name, entry, ceiling);
+                self.wanted.raise(name, entry, max_price);
             }
         }
     }
