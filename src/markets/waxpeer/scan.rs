@@ -8,12 +8,15 @@
 //!    price may change under one id.
 //! 2. [`Scan::Unnamed`] is returned only for an item that no entry names, so that reading it would
 //!    only count it. The market sends a few hundred of these a second.
-//! 3. If in doubt, the message is read: an escape, a second name, a phase outside of the name, keys
-//!    in another order than recorded.
+//! 3. If in doubt, the message is read: an escape, a second name, a Doppler whose name shows no
+//!    phase, keys in another order than recorded.
 
 use std::sync::LazyLock;
 
-use memchr::{memchr, memmem, memmem::Finder};
+use memchr::{
+    memchr,
+    memmem::{self, Finder, FinderRev},
+};
 
 use super::feed;
 use crate::{
@@ -27,7 +30,7 @@ const NAME_KEY: &[u8] = br#""name":""#;
 const REMOVED: &[u8] = br#"42["removed","#;
 
 static NAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(NAME_KEY));
-static DOPPLER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"Doppler"));
+static DOPPLER: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(b"Doppler"));
 
 /// A listing as it is written in its event, divided at its name.
 struct NamedListing<'a> {
@@ -41,8 +44,7 @@ struct NamedListing<'a> {
 pub fn scan(payload: &[u8], wanted: &WantedItems) -> Scan {
     let Some((event, listing)) = event_of(payload) else { return Scan::ReadNow };
     let Some(listing) = NamedListing::find(listing) else { return Scan::ReadNow };
-    // The phase may be outside of the name.
-    if DOPPLER.find(listing.name.as_bytes()).is_some() {
+    if lacks_phase(listing.name) {
         return Scan::ReadNow;
     }
     if wanted.names(listing.name) {
@@ -52,6 +54,15 @@ pub fn scan(payload: &[u8], wanted: &WantedItems) -> Scan {
         };
     }
     listing.unnamed_event(event).map_or(Scan::CanWait, Scan::Unnamed)
+}
+
+/// Returns `true` for a name that ends in the finish, up to the wear. A phase beside any other name
+/// does not belong to the item's name.
+#[inline]
+fn lacks_phase(name: &str) -> bool {
+    let end = |at: usize| name.get(at.saturating_add(DOPPLER.needle().len())..);
+    let behind = DOPPLER.rfind(name).and_then(end).map(|behind| behind.trim_start_matches(' '));
+    behind.is_some_and(|behind| behind.is_empty() || behind.starts_with('('))
 }
 
 /// Returns the event, `None` for a removal, and its listing from the first key on.
@@ -215,6 +226,17 @@ mod tests {
     }
 
     #[test]
+    fn a_doppler_is_counted_if_its_name_shows_the_phase_and_read_otherwise() {
+        for name in ["★ Karambit | Doppler Phase 3 (Factory New)", "★ Bayonet | Doppler Ruby"] {
+            let text = message("new", name).replace(r#""phase":"""#, r#""phase":"Ruby""#);
+            assert!(matches!(scanned(&text), Scan::Unnamed(_)), "{text}");
+        }
+        for name in ["★ Bayonet | Doppler (Factory New)", "★ Bayonet | Gamma Doppler  "] {
+            assert_eq!(scanned(&message("new", name)), Scan::ReadNow, "{name}");
+        }
+    }
+
+    #[test]
     fn whatever_is_not_written_as_usual_is_read_in_its_turn() {
         let case = message("new", CASE);
         for text in [
@@ -264,6 +286,10 @@ mod tests {
             CASE,
             CASE,
             "★ Karambit | Doppler (Factory New)",
+            "Karambit | Doppler",
+            "Karambit | Doppler Ruby",
+            "★ Karambit | Doppler Phase 3 (Factory New)",
+            "Doppler | Doppler (Factory New) ",
             "}]}{[",
         ]);
         let change = select(vec![
