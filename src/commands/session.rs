@@ -4,13 +4,14 @@
 //! Account reads and the log have their own threads.
 
 use std::{
-    fmt,
+    fmt, iter,
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
 };
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     sync::mpsc::{self, Receiver, Sender},
     task::JoinHandle,
@@ -345,11 +346,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         feed: Pin<&mut impl Future<Output = RetriesExhausted>>,
         shutdown: &mut Shutdown,
     ) -> SessionEnd {
-        tokio::select! {
-            biased;
-            gave_up = feed => SessionEnd::GaveUp(gave_up),
-            ended = self.run(shutdown) => ended,
-        }
+        run_beside(feed, self.run(shutdown)).await
     }
 
     /// Ends a session: sends no new orders, waits for orders in flight as long as the market may
@@ -565,6 +562,20 @@ impl Drop for CacheWarmer {
     }
 }
 
+/// Runs the feed and the tasks beside it. The tasks are polled only if one of them was woken, not
+/// with each message of the feed.
+async fn run_beside(
+    feed: Pin<&mut impl Future<Output = RetriesExhausted>>,
+    tasks: impl Future<Output = SessionEnd>,
+) -> SessionEnd {
+    let mut tasks: FuturesUnordered<_> = iter::once(tasks).collect();
+    tokio::select! {
+        biased;
+        gave_up = feed => SessionEnd::GaveUp(gave_up),
+        Some(ended) = tasks.next() => ended,
+    }
+}
+
 /// Waits until the balance is below `min_balance`. A dry run continues, because it spends nothing.
 async fn below_min_balance(sniper: &Sniper, mode: Mode) -> SessionEnd {
     sniper.below_min_balance().await;
@@ -655,4 +666,33 @@ fn start_order_client<M: Marketplace>(
         },
     };
     OrderClient::start(market, setup).map_err(|error| AppError::start("the order client", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, task::Poll};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_tasks_beside_the_feed_are_polled_only_when_they_are_woken() {
+        let (mut messages, mut polls) = (0, 0);
+        let feed = std::pin::pin!(poll_fn(|cx| {
+            messages += 1;
+            cx.waker().wake_by_ref();
+            if messages < 100 {
+                return Poll::Pending;
+            }
+            Poll::Ready(RetriesExhausted { attempts: 0, last: None })
+        }));
+        let tasks = poll_fn(|cx| {
+            polls += 1;
+            if polls < 3 {
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
+        });
+        assert!(matches!(run_beside(feed, tasks).await, SessionEnd::GaveUp(_)));
+        assert_eq!((messages, polls), (100, 3));
+    }
 }
