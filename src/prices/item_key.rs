@@ -192,7 +192,16 @@ impl<'a> ItemKey<'a> {
             Some(rest) => ItemName { is_stattrak: true, ..ItemName::parse(rest) },
             None => ItemName::parse(name),
         };
-        let (base, within) = split_phase(composed_base(parsed.base));
+        let (base, within) = match composed_base(parsed.base) {
+            Cow::Borrowed(base) => {
+                let (base, phase) = split_phase(base);
+                (Cow::Borrowed(base), phase)
+            }
+            Cow::Owned(base) => {
+                let (base, phase) = split_phase(&base);
+                (Cow::Owned(base.to_owned()), phase)
+            }
+        };
         if base.is_empty() || (behind.is_some() && within.is_some() && behind != within) {
             return None;
         }
@@ -204,9 +213,9 @@ impl<'a> ItemKey<'a> {
     /// Returns the key of a listing. Does not allocate.
     #[inline]
     pub fn of_trade(trade: &'a Trade<'_>) -> Self {
-        let (base, phase) = split_phase(Cow::Borrowed(trade.item.as_ref()));
+        let (base, phase) = split_phase(&trade.item);
         let variant = ItemVariant::new(trade.is_stattrak, trade.is_souvenir, trade.wear, phase);
-        Self { base, variant }
+        Self { base: Cow::Borrowed(base), variant }
     }
 
     /// Returns the key of a phase of this item, whose name contains none.
@@ -267,33 +276,26 @@ fn split_phase_behind(name: &str) -> (&str, Option<Phase>) {
 }
 
 /// Splits the phase within a base name: `Karambit | Doppler Phase 3`, `Karambit | Doppler Ruby`,
-/// and `Karambit | Ruby`. Does not allocate for a borrowed name.
+/// and `Karambit | Ruby`. Does not allocate.
 #[inline]
-pub(super) fn split_phase(base: Cow<'_, str>) -> (Cow<'_, str>, Option<Phase>) {
-    let Some(phase) = base.as_bytes().last().and_then(|last| Phase::ending_in(*last)) else {
-        return (base, None);
-    };
-    let found = match &base {
-        Cow::Borrowed(base) => without_phase(base, phase),
-        Cow::Owned(base) => without_phase(base, phase).map(|name| Cow::Owned(name.into_owned())),
-    };
-    match found {
-        Some(name) => (name, Some(phase)),
+pub(super) fn split_phase(base: &str) -> (&str, Option<Phase>) {
+    let phase = base.as_bytes().last().and_then(|last| Phase::ending_in(*last));
+    match phase.and_then(|phase| without_phase(base, phase)) {
+        Some(name) => (name, phase),
         None => (base, None),
     }
 }
 
 /// Returns a base name without this phase, if it ends in it.
-fn without_phase(base: &str, phase: Phase) -> Option<Cow<'_, str>> {
+fn without_phase(base: &str, phase: Phase) -> Option<&str> {
     let before = base.strip_suffix(phase.as_str())?.strip_suffix(' ')?;
     if before.ends_with(" Doppler") {
-        return Some(Cow::Borrowed(before));
+        return Some(before);
     }
     let finish = phase.gem_finish()?;
     let weapon = before.strip_suffix(" |")?;
     let finished = FINISHED.iter().find(|finished| finished.weapon == weapon)?;
-    let name = if finish == GAMMA { &finished.gamma } else { &finished.doppler };
-    Some(Cow::Borrowed(name.as_str()))
+    Some(if finish == GAMMA { &finished.gamma } else { &finished.doppler })
 }
 
 /// Returns the base names of listings whose key has this base and phase.
@@ -433,11 +435,11 @@ mod tests {
             "AK-47 | Ruby",
             "Fracture Case",
         ] {
-            let (base, phase) = split_phase(Cow::Borrowed(name));
-            let names = listing_bases(&base, phase);
+            let (base, phase) = split_phase(name);
+            let names = listing_bases(base, phase);
             assert!(names.iter().any(|found| found == name), "{name}: {names:?}");
             for found in &names {
-                assert_eq!(split_phase(Cow::Borrowed(found)), (base.clone(), phase), "{found}");
+                assert_eq!(split_phase(found), (base, phase), "{found}");
             }
         }
     }

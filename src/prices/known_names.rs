@@ -79,8 +79,8 @@ impl KnownNames {
     /// Returns the variants of an item; `None` if the item is unknown. For a phase that no source
     /// names, returns those of the Doppler without a phase.
     fn variants(&self, name: &str) -> Option<&[ItemVariant]> {
-        let item = self.item(name).or_else(|| match split_phase(name.into()) {
-            (base, Some(_phase)) => self.item(&base),
+        let item = self.item(name).or_else(|| match split_phase(name) {
+            (base, Some(_phase)) => self.item(base),
             (_, None) => None,
         });
         item.map(|item| item.variants.as_slice())

@@ -5,7 +5,7 @@
 //! or while they become older. It may be above it: it covers all variants of a name that the entry
 //! accepts.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     book::PriceBook,
@@ -48,8 +48,8 @@ pub fn wanted_items(entries: &[WhitelistEntry], book: &PriceBook, now: UnixMs) -
         let mut rows = EntryRows { entry, rule, book, now, wanted: &mut wanted };
         match &entry.item {
             ItemPattern::Named(item) => {
-                let (base, phase) = split_phase(Cow::Borrowed(item));
-                for (variant, quotes) in book.variants(&base) {
+                let (base, phase) = split_phase(item);
+                for (variant, quotes) in book.variants(base) {
                     if variant.phase() == phase {
                         rows.add(std::slice::from_ref(item), variant, quotes);
                     }
