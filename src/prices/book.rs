@@ -317,55 +317,36 @@ impl PriceBook {
         quotes: &[Quote],
         now: UnixMs,
     ) -> Result<Reference, (usize, NoReference)> {
-        let chosen = match rule.rule {
-            ReferenceRule::First => self.first(rule, quotes, now),
-            ReferenceRule::Lowest | ReferenceRule::Highest => self.extreme(rule, quotes, now),
-        }?;
+        let mut chosen: Option<Reference> = None;
+        let mut missing = None;
+        for (position, reference) in rule.references.iter().enumerate() {
+            let found = match self.find(reference, quotes, rule.min_count, now) {
+                Ok(found) => found,
+                Err(reason) if rule.rule == ReferenceRule::First => {
+                    missing = missing.or(Some((position, reason)));
+                    continue;
+                }
+                Err(reason) => return Err((position, reason)),
+            };
+            let is_better = chosen.is_none_or(|chosen| match rule.rule {
+                ReferenceRule::Lowest => found.cmp_value(chosen).is_lt(),
+                ReferenceRule::Highest => found.cmp_value(chosen).is_gt(),
+                ReferenceRule::First => false,
+            });
+            if is_better {
+                chosen = Some(found.at_position(position));
+            }
+            if rule.rule == ReferenceRule::First {
+                break;
+            }
+        }
+        let chosen = chosen.ok_or(missing.unwrap_or((0, NoReference::NoTable)))?;
         match rule.min_reference {
             Some(min) if !chosen.is_at_least(min) => {
                 Err((chosen.position(), NoReference::Below { actual: chosen.in_coins(), min }))
             }
             _ => Ok(chosen),
         }
-    }
-
-    /// Returns the first reference that has a price.
-    fn first(
-        &self,
-        rule: &PercentRule,
-        quotes: &[Quote],
-        now: UnixMs,
-    ) -> Result<Reference, (usize, NoReference)> {
-        let mut missing = None;
-        for (position, reference) in rule.references.iter().enumerate() {
-            match self.find(reference, quotes, rule.min_count, now) {
-                Ok(found) => return Ok(found.at_position(position)),
-                Err(reason) => missing = missing.or(Some((position, reason))),
-            }
-        }
-        Err(missing.unwrap_or((0, NoReference::NoTable)))
-    }
-
-    /// Returns the lowest or the highest reference, if each has a price.
-    fn extreme(
-        &self,
-        rule: &PercentRule,
-        quotes: &[Quote],
-        now: UnixMs,
-    ) -> Result<Reference, (usize, NoReference)> {
-        let mut chosen: Option<Reference> = None;
-        for (position, reference) in rule.references.iter().enumerate() {
-            let found = self.find(reference, quotes, rule.min_count, now);
-            let found = found.map_err(|reason| (position, reason))?;
-            let is_better = chosen.is_none_or(|chosen| match rule.rule {
-                ReferenceRule::Highest => found.cmp_value(chosen).is_gt(),
-                ReferenceRule::Lowest | ReferenceRule::First => found.cmp_value(chosen).is_lt(),
-            });
-            if is_better {
-                chosen = Some(found.at_position(position));
-            }
-        }
-        chosen.ok_or((0, NoReference::NoTable))
     }
 
     /// Returns the greatest price that a rule allows for an item with these quotes, at this time or
@@ -409,14 +390,16 @@ impl PriceBook {
         quotes: &[Quote],
     ) -> Result<(&BookSource, Offer), NoReference> {
         let source = self.sources.get(reference.index).ok_or(NoReference::NoTable)?;
+        if !source.has_table {
+            return Err(NoReference::NoTable);
+        }
         let side = reference.side.unwrap_or_else(|| source.default_side());
         let offer = quotes.get(reference.index).and_then(|quote| quote.side(side));
-        let missing = if source.has_table { NoReference::NoPrice } else { NoReference::NoTable };
-        Ok((source, offer.ok_or(missing)?))
+        Ok((source, offer.ok_or(NoReference::NoPrice)?))
     }
 
-    /// Returns the price of a reference. Inlined, because its result would otherwise take a detour
-    /// through memory for each reference of a rule.
+    /// Returns the price of a reference. Inlined, because a call would return its result through
+    /// memory, for each reference of a rule.
     #[inline(always)]
     fn find(
         &self,
