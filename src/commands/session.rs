@@ -201,10 +201,8 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         inputs.shared = shared_updates;
         let sniper = Sniper::new(engine);
         forward_notices(feed, &sniper);
-        let access = DashboardAccess {
-            is_enabled: has_dashboard || config.dashboard.listen.is_some(),
-            is_reachable: control.is_some(),
-        };
+        let is_enabled = has_dashboard || config.dashboard.listen.is_some();
+        let access = DashboardAccess { is_enabled, is_reachable: control.is_some() };
         let dashboard = dashboard::start(access, feed, &sniper, requests, &alarm);
         let warming = CacheWarmer::start(config, &sniper);
         Ok(Self {
