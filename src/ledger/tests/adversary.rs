@@ -245,6 +245,26 @@ impl AdversaryMarket {
                 }
             }
             AdversaryStep::Push { cents } => self.ledger.push_balance(Amount::from_cents(cents)),
+            AdversaryStep::Limits { total, minute } => {
+                self.budget.total = coins(total);
+                self.budget.max_buys_per_minute = minute;
+                self.ledger.state.set_budget(self.budget.clone(), 0);
+            }
+            AdversaryStep::Resume => self.ledger.resume(Operator::new("me"), self.clock()),
+            AdversaryStep::Wait { seconds } => {
+                self.now = self.now.plus(Duration::from_secs(seconds));
+                // The executor has stopped waiting by now.
+                for order in self.orders.iter_mut().filter(|order| order.unconfirmed) {
+                    (order.unconfirmed, order.pending) = (false, false);
+                }
+            }
+            _ => self.step_of_machine(step),
+        }
+    }
+
+    /// Carries out a step of the reader of the account, of the machine or of its clocks.
+    fn step_of_machine(&mut self, step: &AdversaryStep) {
+        match *step {
             AdversaryStep::Balance { age } => self.begin_read(Read::Balance, age, false),
             // Without a list, the program reads the balance alone.
             AdversaryStep::List { age, .. } if !self.kind.has_list => {
@@ -273,19 +293,7 @@ impl AdversaryMarket {
                     order.pending = false;
                 }
             }
-            AdversaryStep::Limits { total, minute } => {
-                self.budget.total = coins(total);
-                self.budget.max_buys_per_minute = minute;
-                self.ledger.state.set_budget(self.budget.clone(), 0);
-            }
-            AdversaryStep::Resume => self.ledger.resume(Operator::new("me"), self.clock()),
-            AdversaryStep::Wait { seconds } => {
-                self.now = self.now.plus(Duration::from_secs(seconds));
-                // The executor has stopped waiting by now.
-                for order in self.orders.iter_mut().filter(|order| order.unconfirmed) {
-                    (order.unconfirmed, order.pending) = (false, false);
-                }
-            }
+            _ => {}
         }
     }
 
