@@ -283,7 +283,10 @@ impl AdversaryMarket {
             AdversaryStep::FailRead => drop(self.reads.pop_front()),
             AdversaryStep::Restart => self.restart(0, true),
             AdversaryStep::PowerLoss { events } => {
-                self.restart(if self.keeps_commissions { 0 } else { events }, false);
+                // Records of another boot are not converted by their uptime, so one on which the
+                // clock was set forward between two starts is not covered.
+                let is_same_boot = self.clocks.was_set_forward;
+                self.restart(if self.keeps_commissions { 0 } else { events }, is_same_boot);
             }
             AdversaryStep::ClockSet { seconds } => self.set_clock(seconds),
             AdversaryStep::Suspend { seconds } => {

@@ -47,6 +47,8 @@ pub(super) struct MachineClocks {
     /// program remembers.
     set_ms: i64,
     noted_ms: i64,
+    /// The wall clock of a start was ahead of that of an earlier one on the same boot.
+    pub(super) was_set_forward: bool,
     /// Events of the ledger as they were recorded, up to the last start.
     records: Vec<Record>,
     /// Time from which nothing is released by age, because the wall clock was set.
@@ -67,6 +69,7 @@ impl MachineClocks {
             offset_ms: 0,
             set_ms: 0,
             noted_ms: 0,
+            was_set_forward: false,
             records: Vec::new(),
             frozen_at: None,
             set_at: UnixMs(i64::MIN),
@@ -242,6 +245,8 @@ impl AdversaryMarket {
             Record { position: 0, at, uptime_ms, event }
         }));
         clocks.boot += u64::from(!is_same_boot);
+        clocks.was_set_forward |= 0 < clocks.set_ms;
+        clocks.was_set_forward &= is_same_boot;
         clocks.offset_ms += clocks.set_ms;
         if !is_same_boot {
             let offset =
@@ -254,8 +259,16 @@ impl AdversaryMarket {
         clocks.records.iter().for_each(|record| timeline.note_start(record));
         *events = clocks.records.iter().map(|record| timeline.convert(record)).collect();
         let (boot, offset_ms, read_from) = (clocks.boot, clocks.offset_ms, Some(self.now));
-        let records = std::mem::take(&mut clocks.records);
-        *clocks = MachineClocks { boot, offset_ms, records, read_from, ..MachineClocks::new() };
+        let (records, was_set_forward) =
+            (std::mem::take(&mut clocks.records), clocks.was_set_forward);
+        *clocks = MachineClocks {
+            boot,
+            offset_ms,
+            was_set_forward,
+            records,
+            read_from,
+            ..MachineClocks::new()
+        };
         self.reads.clear();
         self.has_read_balance = false;
     }
