@@ -6,9 +6,9 @@
 //! that is looked up by its own id, may be up to [`SETTLE`] old, incomplete, omit purchases
 //! indefinitely, or contain unknown statuses; a balance may be up to [`SETTLE`] old. The market may
 //! charge more than was approved. In some histories, the lists understate prices, the market
-//! changes the price of a listing and shows an order only after ten minutes, or it has no list; then
-//! a look-up omits no purchase. In some histories, coins arrive that could be taken for a refund;
-//! then nothing is cancelled, and lists omit no purchase.
+//! changes the price of a listing and shows an order only after ten minutes, or it has no list;
+//! then a look-up omits no purchase. In some histories, coins arrive that could be taken for a
+//! refund; then nothing is cancelled, and lists omit no purchase.
 //!
 //! Reads take time, and any other step may happen before a reading arrives. The wall clock may be
 //! set forward and back, and the machine suspended (see [`reads`]).
