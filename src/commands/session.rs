@@ -561,7 +561,7 @@ impl Drop for CacheWarmer {
 }
 
 /// Runs the feed and the tasks beside it. The tasks are polled only if one of them was woken, not
-/// with each message of the feed.
+/// with each message of the feed; then the feed is polled once more.
 async fn run_beside(
     feed: Pin<&mut impl Future<Output = RetriesExhausted>>,
     tasks: impl Future<Output = SessionEnd>,

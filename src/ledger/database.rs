@@ -339,7 +339,9 @@ impl Database {
         timeline: &mut Timeline,
     ) -> Result<(), LedgerError> {
         self.restore_entries(state).map_err(LedgerError::database("read", &self.path))?;
-        self.each_record("WHERE kind = 'started'", |record| {
+        let starts = "WHERE kind = 'started' \
+                      OR number IN (SELECT number - 1 FROM events WHERE kind = 'started')";
+        self.each_record(starts, |record| {
             timeline.note_start(record);
             Ok(())
         })?;

@@ -591,7 +591,7 @@ fn halt(fields: &RecordFields) -> Option<HaltReason> {
 /// A record contains the wall clock of the run that wrote it and the machine's uptime. The wall
 /// clock may have been set since. Records of the current boot are therefore converted by their
 /// uptime; records of other boots keep their wall clock, moved by the time by which it was set
-/// forward since the first start on this boot.
+/// forward since the first start on this boot, less what that start was certainly behind.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeline {
     boot: BootId,
@@ -601,6 +601,8 @@ pub(super) struct Timeline {
     is_this_boot: bool,
     /// Time by which records of earlier boots are moved, if this boot has one of a start.
     earlier_ms: Option<i64>,
+    /// Time of the last record before the first start on this boot.
+    last_earlier: Option<UnixMs>,
 }
 
 impl Timeline {
@@ -608,7 +610,7 @@ impl Timeline {
     pub(super) fn new(boot: BootId, uptime_ms: Option<u64>, now: UnixMs) -> Self {
         let uptime_ms = uptime_ms.and_then(|ms| i64::try_from(ms).ok());
         let offset_ms = uptime_ms.map(|uptime| now.0.saturating_sub(uptime));
-        Self { boot, offset_ms, is_this_boot: false, earlier_ms: None }
+        Self { boot, offset_ms, is_this_boot: false, earlier_ms: None, last_earlier: None }
     }
 
     /// Returns the uptime at a moment of this run.
@@ -616,12 +618,20 @@ impl Timeline {
         self.offset_ms.and_then(|offset| u64::try_from(at.0.saturating_sub(offset)).ok())
     }
 
-    /// Takes the records of starts, before any record is converted. The clock of the first start on
-    /// this boot was the best one for the records before it.
+    /// Takes the records of starts, each after the record before it, before any record is
+    /// converted. The clock of the first start on this boot was the best one for the records before
+    /// it, unless they are later.
     pub(super) fn note_start(&mut self, record: &Record) {
-        if self.earlier_ms.is_none() && self.is_start_on_this_boot(record) == Some(true) {
-            self.earlier_ms = self.moved_ms(record).map(|moved| moved.max(0));
+        if self.earlier_ms.is_some() {
+            return;
         }
+        if self.is_start_on_this_boot(record) == Some(true) {
+            let last = self.last_earlier.unwrap_or(record.at);
+            let behind_ms = last.0.saturating_sub(record.at.0).max(0);
+            self.earlier_ms =
+                self.moved_ms(record).map(|moved| moved.saturating_sub(behind_ms).max(0));
+        }
+        self.last_earlier = Some(record.at);
     }
 
     /// Returns `true` for a start on this boot; `None` for another event.
@@ -983,9 +993,15 @@ mod tests {
             [(50_000, Some(900), start(BootId(8))), (51_000, Some(1_900), LedgerEvent::Baselined)];
         let this = [(60_000, Some(1_000), start(BOOT)), (99_000, Some(3_000), start(BOOT))];
         // The wall clock of the first start on this boot would show 64 s now.
-        for (now, expected) in
-            [(74_000, [60_000, 61_000, 70_000, 72_000]), (54_000, [50_000, 51_000, 50_000, 52_000])]
-        {
+        for (now, last, expected) in [
+            (74_000, 51_000, [60_000, 61_000, 70_000, 72_000]),
+            (54_000, 51_000, [50_000, 51_000, 50_000, 52_000]),
+            // The first start on this boot was behind by 3 s and 30 s.
+            (74_000, 63_000, [57_000, 70_000, 70_000, 72_000]),
+            (74_000, 90_000, [50_000, 90_000, 70_000, 72_000]),
+        ] {
+            let mut earlier = earlier;
+            earlier[1].0 = last;
             let mut timeline = Timeline::new(BOOT, Some(5_000), UnixMs(now));
             let records = earlier.into_iter().chain(this);
             let records: Vec<_> =

@@ -470,7 +470,6 @@ fn markup(rng: &mut Rng, above_all_entries: bool) -> i64 {
     }
 }
 
-/// Returns the base price, the total and the exact markup between them.
 /// Prices of a listing before and with its markup.
 struct ItemPrice {
     base: Amount,
