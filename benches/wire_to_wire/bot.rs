@@ -68,6 +68,8 @@ pub(crate) struct Bot {
     pub(crate) prices: Option<String>,
     pub(crate) hindrance: Option<Hindrance>,
     pub(crate) shared: Option<SharedBudget>,
+    /// As [`Client::settling_time`].
+    pub(crate) settling_time: Duration,
     /// Its page is open, its metrics are read each second, and it sends alerts.
     pub(crate) is_observed: bool,
     /// Name in the table.
@@ -83,9 +85,8 @@ impl Client for Bot {
         self.tls
     }
 
-    /// A slice of a shared budget follows the rate of orders within seconds.
     fn settling_time(&self) -> Duration {
-        if self.shared.is_some() { Duration::from_secs(5) } else { Duration::from_millis(300) }
+        self.settling_time
     }
 
     fn start(&self, env: &Environment) -> Running {

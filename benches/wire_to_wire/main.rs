@@ -170,6 +170,7 @@ fn bot(name: &'static str) -> Bot {
         prices,
         hindrance,
         shared: None,
+        settling_time: Duration::from_millis(300),
         is_observed: false,
         name,
     }
@@ -275,11 +276,15 @@ fn plan(case: Case, args: &Args, frames: &Frames) -> Plan {
     Plan { title, schedule, clients }
 }
 
+/// A slice of a shared budget follows the rate of orders within the time after the warm-up. The bot
+/// without one waits as long.
 fn sharing_clients() -> Vec<Box<dyn Client>> {
-    let sharing =
-        |shared, name| -> Box<dyn Client> { Box::new(Bot { shared: Some(shared), ..bot(name) }) };
+    let settled = |shared, name| -> Box<dyn Client> {
+        Box::new(Bot { shared, settling_time: Duration::from_secs(5), ..bot(name) })
+    };
+    let sharing = |shared, name| settled(Some(shared), name);
     let mut clients: Vec<Box<dyn Client>> = vec![
-        Box::new(bot("the sniper")),
+        settled(None, "the sniper"),
         sharing(SharedBudget::InMemory, "the sniper, shared in memory"),
     ];
     match SharedBudget::in_database() {

@@ -292,7 +292,7 @@ impl TestLimits {
 pub(super) fn limits() -> impl Strategy<Value = TestLimits> {
     let limit = |tight: i64| prop_oneof![Just(tight), Just(LOOSE)];
     let quantity = prop_oneof![Just(4), Just(u32::MAX)];
-    let floor = prop_oneof![Just(280), Just(0)];
+    let floor = prop_oneof![Just(340), Just(280), Just(0)];
     (limit(120), limit(90), limit(110), floor, quantity, limit(60)).prop_map(
         |(total, per_hour, per_day, min_balance, max_quantity, max_total)| TestLimits {
             total,
