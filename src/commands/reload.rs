@@ -350,7 +350,6 @@ impl RunningReloader {
         let is_changed = new.prices.sources != self.reloader.config.prices.sources;
         let other_sources = is_changed.then(sources);
         let whitelist = Arc::new(Whitelist::new(new.whitelist.to_vec()));
-        let moved = moved_indices(&self.reloader.config.whitelist, &new.whitelist);
         let sniper = (self.reloader.sniper)().ok_or(ReloadError::Stopping)?;
         // Here, because it takes long with many entries.
         let pauses = sniper.with_engine(|engine| engine.current_pauses());
@@ -359,7 +358,6 @@ impl RunningReloader {
         let rules = Rules {
             whitelist,
             pauses,
-            moved,
             ledger,
             prices,
             other_sources,
@@ -405,13 +403,6 @@ fn check_applicable(old: &Config, new: &Config) -> Result<(), ReloadError> {
     let is_shared = old.shared.is_some() && old.mode == Mode::Live;
     let names = if is_shared { sharing::check_names(&new.whitelist) } else { Ok(()) };
     names.map_err(ReloadError::Unsupported)
-}
-
-/// Returns the index of each old entry in the new whitelist, for the orders in flight.
-fn moved_indices(old: &[WhitelistEntry], new: &[WhitelistEntry]) -> Vec<Option<usize>> {
-    let keys = new.iter().enumerate().map(|(index, entry)| (EntryKey::of(entry), index));
-    let keys: HashMap<EntryKey, usize> = keys.collect();
-    old.iter().map(|entry| keys.get(&EntryKey::of(entry)).copied()).collect()
 }
 
 /// Files of the settings, with the checksums of their content when it was read.

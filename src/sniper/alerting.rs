@@ -204,7 +204,7 @@ impl<B: OrderSender> Engine<B> {
         order: &PendingOrder,
         snapshot: Option<&Snapshot>,
     ) {
-        let (name, price) = (&order.market_name, order.price);
+        let (name, price) = (&order.item.name, order.price);
         let order = |price| AlertOrder { item: Some(name.clone()), price };
         match outcome {
             Outcome::Bought { price: paid, .. } => self.alerting.sender.emit(|| {
@@ -620,7 +620,7 @@ mod tests {
         execution::response::SentRequest,
         ledger::{ApprovedOrder, Ledger, Operator, OrderRequest},
         prices::{BookTable, PriceBook, PriceTable},
-        sniper::{eligibility::SkipReason, engine::Candidate},
+        sniper::eligibility::SkipReason,
         whitelist::{
             Whitelist, WhitelistEntry,
             tests::{REDLINE, entry, percent_entry, trade},
@@ -863,11 +863,7 @@ mod tests {
             let (now, listing) = (test.now(), trade("x", REDLINE));
             match rejection {
                 Some(it) => test.engine.alert_limit(&it, &listing, index, now),
-                None => {
-                    let (since, is_queued) = (now.instant, false);
-                    let ordered = Candidate { trade: &listing, entry: index, since, is_queued };
-                    test.engine.remember_order(ordered, price, None, now);
-                }
+                None => test.engine.forget_limits(index),
             }
             let texts = test.events.try_iter().map(|alert| alert.event.text());
             let text = texts.collect::<String>();
@@ -922,8 +918,7 @@ mod tests {
         let listing = trade("a", REDLINE);
         test.engine.alert_limit(&total, &listing, 0, now);
         assert_eq!(obstacle(&mut test), Some(Obstacle::UsedUp { limit: "total", left: coins }));
-        let ordered = Candidate { trade: &listing, entry: 0, since: now.instant, is_queued: false };
-        test.engine.remember_order(ordered, price, None, now);
+        test.engine.forget_limits(0);
         assert_eq!(obstacle(&mut test), None);
     }
 

@@ -33,8 +33,8 @@ use super::{
     held::{HeldListing, HeldListings},
     near_misses::{NearMissLog, NearMisses},
     notified::{Notified, UNREADABLE},
-    ordered_item::ItemValues,
     queue::{OrderQueue, WaitReason},
+    sent_orders::SentOrder,
     sharing::EngineSharing,
     stats::{BoughtItem, CountedReason, SessionStats},
     trade_log::{self, MatchedEntry},
@@ -52,7 +52,7 @@ use crate::{
     execution::response::{ExchangeResult, OrderReport, SentRequest},
     ledger::{
         Effects, EntrySlot, HaltReason, InvalidTransition, Ledger, LedgerError, OrderRequest,
-        OrderState,
+        OrderState, OrderedItem,
         pauses::{PauseRecorder, PausedNames},
         price_status::PriceStatus,
         status,
@@ -114,10 +114,9 @@ impl<B> Executor<B> {
 /// Order without a response so far.
 #[derive(Debug)]
 pub(super) struct PendingOrder {
-    pub(super) market_name: String,
+    pub(super) item: OrderedItem,
     pub(super) price: Amount,
     pub(super) steps: LatencyBreakdown,
-    pub(super) item: ItemValues,
 }
 
 /// Listing that matches an entry.
@@ -169,8 +168,8 @@ pub struct Engine<B> {
     pub(super) near_misses: NearMissLog,
     pub(super) notified: Notified,
     pub(super) pending: HashMap<TradeKey, PendingOrder>,
-    /// Orders whose items are not stored yet.
-    pub(super) unrecorded: Vec<TradeKey>,
+    /// Orders that are not in `pending` yet.
+    pub(super) sent_orders: Vec<SentOrder>,
     /// Item names of this session's orders and of recent ones before it, for look-ups and later log
     /// lines.
     pub(super) names: HashMap<TradeId, String>,
@@ -248,7 +247,7 @@ impl<B: OrderSender> Engine<B> {
             near_misses: NearMissLog::default(),
             notified: Notified::default(),
             pending: HashMap::with_capacity(64),
-            unrecorded: Vec::with_capacity(64),
+            sent_orders: Vec::with_capacity(64),
             names,
             unresolved: HashMap::new(),
             seen: SetAssocCache::new(SEEN_MAX, (None, false)),
@@ -347,7 +346,8 @@ impl<B: OrderSender> Engine<B> {
         &mut self.ledger
     }
 
-    /// Decides about one listing and orders it if it matches and the limits allow it.
+    /// Decides about one listing and orders it if it matches and the limits allow it. Each other
+    /// use of the engine first needs [`finish_sent_orders`](Self::finish_sent_orders).
     #[inline]
     pub fn consider(&mut self, trade: Trade<'_>, now: Now) {
         // A listing of an item that no entry names may be read later than it arrived, so it does
@@ -506,15 +506,9 @@ impl<B: OrderSender> Engine<B> {
                 let parsed = now.instant;
                 let steps =
                     LatencyBreakdown { arrival, parsed, decided, reserved, serialized, written };
-                self.stats.latency.record(steps.total());
-                let market_name = trade.full_name().into_owned();
-                let matched = self.matched(trade, entry, now);
-                trade_log::order_sent(trade, &matched, &steps, candidate.is_queued);
-                let item = ItemValues::of(trade, entry, &matched);
-                self.pending
-                    .insert(request.key(), PendingOrder { market_name, price, steps, item });
-                self.unrecorded.push(request.key());
-                self.remember_order(candidate, price, Some(steps.total()), now);
+                self.forget_limits(entry);
+                let (listing, was_queued) = (candidate.to_held(), candidate.is_queued);
+                self.sent_orders.push(SentOrder { listing, price, steps, was_queued, sent: now });
                 None
             }
             Err(reason) => {
@@ -537,6 +531,7 @@ impl<B: OrderSender> Engine<B> {
         self.stats.would_buy = self.stats.would_buy.saturating_add(1);
         self.stats.would_spend = self.stats.would_spend.saturating_add(price);
         trade_log::would_buy(trade, &self.matched(trade, entry, now));
+        self.forget_limits(entry);
         self.remember_order(candidate, price, None, now);
         self.alert_would_buy(trade, price);
     }
@@ -638,7 +633,6 @@ impl<B: OrderSender> Engine<B> {
     pub fn on_order_report(&mut self, report: &OrderReport, now: Now) {
         self.retries_all = true;
         self.observe_clock(report);
-        self.record_items();
         self.apply_outcome(report, now);
         // The response is kept while the outcome is unknown, which includes unconfirmed rejections.
         if let ExchangeResult::Complete(response) = &report.response
@@ -671,10 +665,9 @@ impl<B: OrderSender> Engine<B> {
         let response_time = report.received.saturating_duration_since(pending.steps.written);
         let snapshot = matches!(report.outcome, Outcome::Bought { .. })
             .then(|| self.ledger.snapshot(now.wall));
-        let item = self.ordered_item(&pending.market_name, &pending.item);
         let order = trade_log::OrderResult {
             id: report.key.id,
-            item: &item,
+            item: &pending.item,
             price: pending.price,
             response_time,
             market_error: report.market_error.clone(),
@@ -685,11 +678,11 @@ impl<B: OrderSender> Engine<B> {
         let bought = BoughtItem {
             id: report.key.id,
             at: now.wall,
-            entry: item.entry,
-            market_name: pending.market_name,
+            entry: pending.item.entry,
+            market_name: pending.item.name,
             price: pending.price,
-            reference: item.reference,
-            margin: item.margin,
+            reference: pending.item.reference,
+            margin: pending.item.margin,
             steps: pending.steps,
             response_time,
             is_cancelled: false,

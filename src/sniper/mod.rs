@@ -4,8 +4,8 @@
 //! - [`eligibility`], [`held`], [`queue`], [`stats`]: its pure parts.
 //! - [`rules`]: replaces whitelist, limits and prices while the bot runs.
 //! - [`sharing`]: obeys the permissions of a budget that several bots share.
-//! - `deferred`: the listings that are ordered later. `ordered_item`: the items of orders in the
-//!   ledger.
+//! - `deferred`: the listings that are ordered later. `sent_orders`: what is done about an order
+//!   after its request.
 //! - [`activity`], [`view`]: recent events and snapshots for other threads.
 //! - [`near_misses`]: logs listings that an entry is about but does not match.
 //! - `account_updates`: applies readings of the account. `alerting`: emits alerts. [`pauses`]:
@@ -26,10 +26,10 @@ pub mod engine;
 pub mod held;
 pub mod near_misses;
 mod notified;
-mod ordered_item;
 pub mod pauses;
 pub mod queue;
 pub mod rules;
+mod sent_orders;
 pub mod sharing;
 pub mod stats;
 #[cfg(test)]
@@ -120,9 +120,9 @@ pub trait OrderSender {
 #[derive(Debug)]
 pub struct Sniper<B = Arc<OrderClient>> {
     engine: Arc<Mutex<Engine<B>>>,
-    /// Wakes [`run`](Self::run) if a held or queued listing must be looked at earlier than planned,
-    /// a snapshot is requested, or the ledger has made progress for which a queued listing may
-    /// wait.
+    /// Wakes [`run`](Self::run) if an order was sent, a held or queued listing must be looked at
+    /// earlier than planned, a snapshot is requested, or the ledger has made progress for which a
+    /// queued listing may wait.
     changed: Arc<Notify>,
     /// Notified when the account was read and its balance is below `min_balance`.
     below_min_balance: Arc<Notify>,
@@ -183,9 +183,9 @@ impl<B: OrderSender> Sniper<B> {
     /// Decides about one listing and orders it if it matches. Does not wait for I/O.
     #[inline]
     pub fn consider(&self, trade: Trade<'_>) {
-        let mut engine = self.engine();
+        let mut engine = self.lock();
         engine.consider(trade, Now::read());
-        if engine.has_earlier_deadline {
+        if engine.has_earlier_deadline || engine.has_sent_orders() {
             drop(engine);
             self.changed.notify_one();
         }
@@ -315,7 +315,6 @@ impl<B: OrderSender> Sniper<B> {
     /// needed. Returns the time of the next call.
     fn tick(&self, requests: &RefreshRequests, metrics: &FeedMetrics) -> Option<Instant> {
         let mut engine = self.engine();
-        engine.record_items();
         engine.observe_server_date();
         let now = Now::read();
         engine.watch_clock(clock::wall(), now);
@@ -368,16 +367,28 @@ impl<B: OrderSender> Sniper<B> {
     ) -> Option<T> {
         let begun = Instant::now();
         loop {
-            match self.engine.try_lock() {
-                Ok(mut engine) => return Some(f(&mut engine)),
-                Err(TryLockError::Poisoned(error)) => return Some(f(&mut error.into_inner())),
+            let mut engine = match self.engine.try_lock() {
+                Ok(engine) => engine,
+                Err(TryLockError::Poisoned(error)) => error.into_inner(),
                 Err(TryLockError::WouldBlock) if timeout <= begun.elapsed() => return None,
-                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_RETRY_INTERVAL),
-            }
+                Err(TryLockError::WouldBlock) => {
+                    thread::sleep(LOCK_RETRY_INTERVAL);
+                    continue;
+                }
+            };
+            engine.finish_sent_orders();
+            return Some(f(&mut engine));
         }
     }
 
+    /// Locks the engine for anything but a listing.
     fn engine(&self) -> MutexGuard<'_, Engine<B>> {
+        let mut engine = self.lock();
+        engine.finish_sent_orders();
+        engine
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Engine<B>> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

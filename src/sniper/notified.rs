@@ -569,6 +569,7 @@ mod tests {
         session.on_purchases(|_| {});
         let now = session.now();
         session.engine.consider(trade("a", REDLINE), now);
+        session.engine.finish_sent_orders();
         let key = KeyedBy::Id.key(TradeId::new("a").unwrap(), None);
         session.engine.update_ledger(|ledger| ledger.settle(&key, outcome, now.wall));
         (session, key)

@@ -25,8 +25,6 @@ use crate::{
 pub struct Rules {
     pub whitelist: Arc<Whitelist>,
     pub pauses: PreparedPauses,
-    /// For each entry of the whitelist before, its position in this one.
-    pub moved: Vec<Option<usize>>,
     pub ledger: LedgerRules,
     /// Reference prices, and the wanted items of the whitelist.
     pub prices: PriceSnapshot,
@@ -55,7 +53,6 @@ pub struct ReplacedRules {
     _prices: Arc<PriceBook>,
     /// The feed may use it until its next message.
     pub wanted: Option<Arc<WantedItems>>,
-    _moved: Vec<Option<usize>>,
 }
 
 impl<B: OrderSender> Engine<B> {
@@ -70,14 +67,9 @@ impl<B: OrderSender> Engine<B> {
         now: Now,
         wanted: Option<&WantedSender>,
     ) -> ReplacedRules {
-        let Rules { whitelist, mut pauses, moved, ledger, prices, other_sources, max_wait } = rules;
+        let Rules { whitelist, mut pauses, ledger, prices, other_sources, max_wait } = rules;
         if pauses.version != self.pause_version {
             pauses = self.current_pauses().prepare(&whitelist);
-        }
-        // Items of orders contain positions of entries, which change.
-        self.record_items();
-        for order in self.pending.values_mut() {
-            order.item.move_entry(&moved);
         }
         self.activity.clear_near_misses();
         self.entry_scan = EntryScan::default();
@@ -99,7 +91,6 @@ impl<B: OrderSender> Engine<B> {
             _ledger: self.ledger.replace_rules(ledger),
             _prices: std::mem::replace(&mut self.prices, prices.book),
             wanted: wanted.map(|sender| sender.send_replace(prices.wanted)),
-            _moved: moved,
         };
         self.prices_drift_ms = self.wall_drift_ms;
         self.absent_pauses = pauses.absent;

@@ -16,7 +16,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    OrderSender, Sniper,
+    EngineInputs, OrderSender, Sniper,
     engine::{Engine, Executor, HELD_MAX, Now, QUEUED_MAX},
     notified::Notified,
     pauses::PreparedPauses,
@@ -41,6 +41,7 @@ use crate::{
         ItemPattern, Whitelist, WhitelistEntry,
         tests::{REDLINE, entry, trade},
     },
+    ws::FeedMetrics,
 };
 
 /// Order sender that records its orders, and fails while it is down.
@@ -129,11 +130,14 @@ impl TestSession {
     fn consider(&mut self, trade: Trade<'_>) {
         let now = self.now();
         self.engine.consider(trade, now);
+        self.engine.finish_sent_orders();
     }
 
     fn run_timers(&mut self) -> Option<Instant> {
         let now = self.now();
-        self.engine.run_timers(now)
+        let next = self.engine.run_timers(now);
+        self.engine.finish_sent_orders();
+        next
     }
 
     fn sent(&self) -> Vec<String> {
@@ -235,7 +239,6 @@ fn new_rules_apply_to_held_and_later_listings() {
     let rules = Rules {
         whitelist: Arc::new(Whitelist::new(new)),
         pauses: PreparedPauses::default(),
-        moved: vec![Some(1)],
         ledger: recorder.record(plan, ample_budget(), UnixMs(0)).unwrap(),
         prices: PriceSnapshot::default(),
         other_sources: None,
@@ -249,8 +252,7 @@ fn new_rules_apply_to_held_and_later_listings() {
     assert_eq!(unmatched, ["Fracture Case"], "the other entry has matched before");
     // The order in flight keeps its entry, which is the second one now.
     let pending = session.engine.pending.values().next().unwrap();
-    let item = session.engine.ordered_item(&pending.market_name, &pending.item);
-    assert_eq!(item.entry, old[0].label());
+    assert_eq!(pending.item.entry, old[0].label());
     session.consider(trade("c", REDLINE));
     session.consider(trade("d", "Fracture Case"));
     session.after = Duration::from_secs(60);
@@ -701,6 +703,31 @@ fn cache_warming_changes_nothing_and_pauses_at_its_interval() {
     assert_eq!(sender.warmed.get(), 2);
     assert_eq!(session.engine.ledger().snapshot(now.wall), counted);
     assert_eq!(session.sent(), ["wanted"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_orders_of_a_read_are_sent_before_the_work_that_follows_each() {
+    let sniper = Sniper::new(TestSession::live(ample_budget()).engine);
+    let finished = async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        for id in ["a", "b"] {
+            sniper.consider(Trade { expires_at: None, created_at: None, ..trade(id, REDLINE) });
+        }
+        {
+            let engine = sniper.lock();
+            let Executor::Live(sender) = &engine.executor else { panic!("a dry run") };
+            assert_eq!(*sender.sent.borrow(), ["a", "b"]);
+            assert_eq!((engine.sent_orders.len(), engine.pending.len()), (2, 0));
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let engine = sniper.lock();
+        (engine.sent_orders.len(), engine.pending.len())
+    };
+    let (mut inputs, metrics) = (EngineInputs::default(), FeedMetrics::default());
+    tokio::select! {
+        error = sniper.run(&mut inputs, &metrics) => panic!("{error}"),
+        counts = finished => assert_eq!(counts, (0, 2), "the session was not woken"),
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,7 +29,7 @@ impl<B: OrderSender> Engine<B> {
         let mut pending: Vec<_> = self
             .pending
             .iter()
-            .map(|(key, order)| (key.id.to_string(), order.market_name.clone(), order.price))
+            .map(|(key, order)| (key.id.to_string(), order.item.name.clone(), order.price))
             .collect();
         pending.sort();
         let coins = pending.iter().map(|(_, _, price)| *price);

@@ -349,7 +349,6 @@ impl<B: OrderSender> Engine<B> {
         latency: Option<Duration>,
         now: Now,
     ) {
-        self.forget_limits(entry);
         if !self.activity.is_observed() {
             return;
         }

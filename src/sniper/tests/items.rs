@@ -73,9 +73,7 @@ fn an_order_is_stored_with_its_item_and_the_reference_that_decided() {
     assert_eq!(session.sent(), ["a", "b"]);
     // Prices that arrive after the order change nothing.
     let later = book_at(session.now().wall.minus(Duration::from_secs(3_600)));
-    session.engine.record_items();
     session.engine.set_prices(Arc::new(later));
-    session.engine.record_items();
     let items = stored(session, folder.path());
     let reference = items[0].reference.as_ref().unwrap();
     assert_eq!(reference.to_string(), "75.0 % of buff.ask 20.00");

@@ -124,12 +124,10 @@ fn prepared(engine: &mut Engine<FakeOrderSender>, pauses: &Pauses) -> Rules {
     let mut plan = engine.ledger().entry_plan();
     assert_eq!(plan.set(&entries, &entries, false), []);
     let recorder = engine.ledger().rules_recorder();
-    let moved: Vec<_> = (0..entries.len()).map(Some).collect();
     let whitelist = Arc::new(Whitelist::new(entries));
     Rules {
         pauses: pauses.prepare(&whitelist),
         whitelist,
-        moved,
         ledger: recorder.record(plan, ample_budget(), UnixMs(0)).unwrap(),
         prices: PriceSnapshot::default(),
         other_sources: None,
@@ -254,8 +252,8 @@ async fn a_snapshot_is_built_only_on_request_and_a_reader_is_woken() {
     let watch = sniper.watch();
     let never = watch.next(Duration::from_millis(1)).await;
     assert!(never.is_none(), "nothing runs the session");
-    let mut inputs = crate::sniper::EngineInputs::default();
-    let metrics = crate::ws::FeedMetrics::default();
+    let mut inputs = EngineInputs::default();
+    let metrics = FeedMetrics::default();
     let view = tokio::select! {
         error = sniper.run(&mut inputs, &metrics) => panic!("{error}"),
         view = watch.next(Duration::from_secs(10)) => view.unwrap(),
