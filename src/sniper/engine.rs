@@ -498,9 +498,6 @@ impl<B: OrderSender> Engine<B> {
         };
         match sent {
             Ok(sent) => {
-                self.update_ledger(|ledger| {
-                    ledger.sent(&request.key(), now.wall).map(|()| Effects::default())
-                });
                 let arrival = trade.arrival.unwrap_or(RxTimestamps::at(since));
                 let SentRequest { begun: serialized, written, .. } = sent;
                 let parsed = now.instant;

@@ -1,8 +1,9 @@
-//! Work that follows the request of an order: its log line, its item in the ledger and in the
-//! statistics.
+//! Work that follows the request of an order: its state and item in the ledger, its log line, and
+//! the statistics.
 //!
 //! The order path only copies the listing. The rest is done at the next access to the engine that
-//! is not a listing, so that it does not delay the orders that follow in the same read.
+//! is not a listing, so that it does not delay the orders that follow in the same read. Until then
+//! the order is reserved in the ledger, which counts like sent.
 
 use super::{
     OrderSender,
@@ -14,7 +15,7 @@ use crate::{
     domain::latency::LatencyBreakdown,
     domain::money::Amount,
     domain::trade::Trade,
-    ledger::{OrderedItem, OrderedReference},
+    ledger::{Effects, OrderedItem, OrderedReference},
     prices::ComparedReference,
     whitelist::WhitelistEntry,
 };
@@ -36,7 +37,7 @@ impl<B: OrderSender> Engine<B> {
         !self.sent_orders.is_empty()
     }
 
-    /// Logs the orders that were sent since the last call, and stores their items.
+    /// Records and logs the orders that were sent since the last call.
     pub fn finish_sent_orders(&mut self) {
         for order in std::mem::take(&mut self.sent_orders) {
             self.finish_sent_order(&order);
@@ -46,11 +47,12 @@ impl<B: OrderSender> Engine<B> {
     fn finish_sent_order(&mut self, order: &SentOrder) {
         let SentOrder { listing: HeldListing { trade, entry }, price, steps, .. } = order;
         let (entry, price, steps, now) = (*entry, *price, *steps, order.sent);
+        let key = self.keyed_by.key(trade.id, Some(price));
+        self.update_ledger(|ledger| ledger.sent(&key, now.wall).map(|()| Effects::default()));
         self.stats.latency.record(steps.total());
         let matched = self.matched(trade, entry, now);
         trade_log::order_sent(trade, &matched, &steps, order.was_queued);
         let item = ordered_item(trade, &matched);
-        let key = self.keyed_by.key(trade.id, Some(price));
         // If the queue is full, the order has no item.
         let _is_queued = self.ledger.record_item(&key, item.clone());
         self.pending.insert(key, PendingOrder { item, price, steps });
