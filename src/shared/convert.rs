@@ -145,19 +145,13 @@ pub fn usage(
     }
     for entry in &used.entries {
         let name = || entry.name.to_string();
-        reserves.add(
-            &mut demands,
-            entry,
-            [Limit::EntryQuantity(name()), Limit::EntryTotal(name())],
-        );
+        let limits = [Limit::EntryQuantity(name()), Limit::EntryTotal(name())];
+        reserves.add(&mut demands, entry, limits);
     }
     for group in &used.groups {
         let name = || group.name.to_string();
-        reserves.add(
-            &mut demands,
-            group,
-            [Limit::GroupQuantity(name()), Limit::GroupTotal(name())],
-        );
+        let limits = [Limit::GroupQuantity(name()), Limit::GroupTotal(name())];
+        reserves.add(&mut demands, group, limits);
     }
     demands
 }
@@ -199,12 +193,8 @@ impl Reserves<'_> {
         Usage { used, max, reserve, is_denied: false }
     }
 
-    fn add(
-        &self,
-        demands: &mut BTreeMap<Limit, Usage>,
-        entry: &EntryUse,
-        [quantity, total]: [Limit; 2],
-    ) {
+    fn add(&self, demands: &mut BTreeMap<Limit, Usage>, entry: &EntryUse, limits: [Limit; 2]) {
+        let [quantity, total] = limits;
         if let Some(max) = entry.max_quantity {
             let usage = self.quantity(&quantity, entry.used.quantity, max);
             demands.insert(quantity, usage);

@@ -153,16 +153,15 @@ pub(super) fn summed(exchange: &Exchange, slices: &BTreeMap<Limit, LimitRow>) ->
 /// Returns the writes of an exchange, and its reply.
 pub(super) fn plan(found: &mut Found, exchange: &Exchange) -> ExchangePlan {
     let own = found.members.iter().find(|member| member.name == exchange.member).cloned();
+    let rejected = |why| ExchangePlan::without_writes(Reply::Rejected(why));
     match &own {
         Some(own) if own.ledger != exchange.ledger => {
-            return ExchangePlan::without_writes(Reply::Rejected(MemberRejection::OtherLedger));
+            return rejected(MemberRejection::OtherLedger);
         }
         Some(own) if own.is_released => return released(found, own, exchange),
-        _ if found.has_newer(exchange) => {
-            return ExchangePlan::without_writes(Reply::Rejected(MemberRejection::OlderLedger));
-        }
+        _ if found.has_newer(exchange) => return rejected(MemberRejection::OlderLedger),
         None if found.members.iter().filter(|it| !it.is_released).count() >= MEMBERS_MAX => {
-            return ExchangePlan::without_writes(Reply::Rejected(MemberRejection::Full));
+            return rejected(MemberRejection::Full);
         }
         _ => {}
     }

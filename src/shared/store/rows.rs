@@ -188,10 +188,11 @@ pub(super) struct Transaction {
     delete_orders: Statement,
 }
 
-struct AdvisoryLock {
-    lock: Statement,
-    unlock: Statement,
-}
+/// Statements that take and release an advisory lock.
+type AdvisoryLock = (Statement, Statement);
+
+/// Number of rows that a statement has written.
+type Written = Result<u64, tokio_postgres::Error>;
 
 /// Reply, and the slices of the member after the transaction.
 type Done = (Reply, BTreeMap<Limit, LimitRow>);
@@ -250,7 +251,7 @@ impl Transaction {
 
     /// Waits for the other members of the group, at most for the lock timeout.
     pub(super) async fn lock(&self, group: &str) -> Result<(), tokio_postgres::Error> {
-        let Some(AdvisoryLock { lock, .. }) = &self.advisory_lock else { return Ok(()) };
+        let Some((lock, _)) = &self.advisory_lock else { return Ok(()) };
         match self.connection.client.execute(lock, &[&lock_key(group)]).await {
             // The exchange continues without the lock, because a member that hangs must not block
             // the others.
@@ -260,7 +261,7 @@ impl Transaction {
     }
 
     pub(super) async fn unlock(&self) -> Result<(), tokio_postgres::Error> {
-        let Some(AdvisoryLock { unlock, .. }) = &self.advisory_lock else { return Ok(()) };
+        let Some((_, unlock)) = &self.advisory_lock else { return Ok(()) };
         self.connection.client.execute(unlock, &[]).await.map(drop)
     }
 
@@ -373,11 +374,7 @@ impl Transaction {
         Ok(())
     }
 
-    async fn write_member(
-        &self,
-        group: &str,
-        plan: &ExchangePlan,
-    ) -> Result<u64, tokio_postgres::Error> {
+    async fn write_member(&self, group: &str, plan: &ExchangePlan) -> Written {
         let Some(row) = &plan.member else { return Ok(0) };
         let (approved, whitelist) = (number(row.approved), number(row.whitelist));
         let row: [&(dyn ToSql + Sync); 13] = [
@@ -398,12 +395,7 @@ impl Transaction {
         self.connection.client.execute(&self.write_member, &row).await
     }
 
-    async fn write_slices(
-        &self,
-        group: &str,
-        plan: &ExchangePlan,
-        exchange: &Exchange,
-    ) -> Result<u64, tokio_postgres::Error> {
+    async fn write_slices(&self, group: &str, plan: &ExchangePlan, exchange: &Exchange) -> Written {
         if plan.slices.is_empty() {
             return Ok(0);
         }
@@ -418,12 +410,7 @@ impl Transaction {
         self.connection.client.execute(&self.write_slices, &rows).await
     }
 
-    async fn clear_slices(
-        &self,
-        group: &str,
-        plan: &ExchangePlan,
-        exchange: &Exchange,
-    ) -> Result<u64, tokio_postgres::Error> {
+    async fn clear_slices(&self, group: &str, plan: &ExchangePlan, exchange: &Exchange) -> Written {
         if plan.superseded.is_empty() {
             return Ok(0);
         }
@@ -434,12 +421,7 @@ impl Transaction {
             .await
     }
 
-    async fn write_role(
-        &self,
-        group: &str,
-        plan: &ExchangePlan,
-        exchange: &Exchange,
-    ) -> Result<u64, tokio_postgres::Error> {
+    async fn write_role(&self, group: &str, plan: &ExchangePlan, exchange: &Exchange) -> Written {
         let Some((RoleRecord { role, renewed_ms }, standby)) =
             plan.role.as_ref().zip(exchange.standby.as_ref())
         else {
@@ -465,7 +447,7 @@ impl Transaction {
         plan: &ExchangePlan,
         exchange: &Exchange,
         now_ms: i64,
-    ) -> Result<u64, tokio_postgres::Error> {
+    ) -> Written {
         if !plan.has_orders {
             return Ok(0);
         }
@@ -528,7 +510,7 @@ async fn prepare_advisory_lock(client: &Client) -> Result<Option<AdvisoryLock>, 
     let prepare = async {
         let (lock, unlock) = (client.prepare(LOCK).await?, client.prepare(UNLOCK).await?);
         client.execute(&unlock, &[]).await?;
-        Ok::<_, tokio_postgres::Error>(AdvisoryLock { lock, unlock })
+        Ok::<AdvisoryLock, tokio_postgres::Error>((lock, unlock))
     };
     match prepare.await {
         Ok(lock) => Ok(Some(lock)),
