@@ -490,14 +490,10 @@ impl SharingTask {
                 );
                 self.report_problem("No contact with the shared database", text);
             }
-            MemberState::Active
-            | MemberState::Standby
-            | MemberState::NoContact
-            | MemberState::Stopped => {
-                if matches!(before, MemberState::Rejected(_)) {
-                    info!("Shared budget accepts this bot again");
-                }
+            _ if matches!(before, MemberState::Rejected(_)) => {
+                info!("Shared budget accepts this bot again");
             }
+            _ => {}
         }
     }
 
@@ -722,21 +718,31 @@ impl SharingTask {
         let used =
             self.usage.as_ref().map_or(0, |usage| self.settings.config.to_group(usage.total.used));
         let age = |at: i64| u64::try_from(now.saturating_sub(at)).unwrap_or_default();
-        let members = member.peers().take(MEMBERS_SHOWN_MAX).map(|peer| SharedMember {
-            name: peer.name.0.clone(),
-            market: peer.market.clone(),
-            is_live: peer.silent_ms < LIVE_MS,
-            is_idle: !peer.can_order,
-            silent_ms: u64::try_from(peer.silent_ms).unwrap_or_default(),
-            slice: peer.slice,
-            used: peer.used,
+        let contact_ms = permission.contact_ms.map(age);
+        let members = member.peers().map(|peer| {
+            let silent_ms = u64::try_from(peer.silent_ms).unwrap_or_default();
+            let silent_ms = silent_ms.saturating_add(contact_ms.unwrap_or_default());
+            (peer, silent_ms, silent_ms < LIVE_MS.unsigned_abs())
         });
+        let more = members.clone().skip(MEMBERS_SHOWN_MAX);
+        let members =
+            members.take(MEMBERS_SHOWN_MAX).map(|(peer, silent_ms, is_live)| SharedMember {
+                name: peer.name.0.clone(),
+                market: peer.market.clone(),
+                is_live,
+                is_idle: !peer.can_order,
+                silent_ms,
+                slice: peer.slice,
+                used: peer.used,
+            });
         SharedStatus {
-            contact_ms: permission.contact_ms.map(age),
+            contact_ms,
             slice,
             used,
             free: member.free().unwrap_or_default(),
             members: members.collect(),
+            more_members: more.clone().count(),
+            more_live: more.filter(|(.., is_live)| *is_live).count(),
             ..self.status_of(state)
         }
     }
@@ -747,10 +753,7 @@ impl SharingTask {
         let role = self.role.as_ref().filter(|role| !role.is_resigned);
         let rejection = match &self.state {
             MemberState::Rejected(reason) => Some(convert::rejection_text(reason).to_owned()),
-            MemberState::Active
-            | MemberState::Standby
-            | MemberState::NoContact
-            | MemberState::Stopped => None,
+            _ => None,
         };
         SharedStatus {
             group: group.clone(),
@@ -1044,6 +1047,27 @@ mod tests {
         assert_eq!(alerts, ["Two bots on one account", "Shared budget rejects this bot"]);
         let text = bot.engine.shared_status().unwrap().problem().unwrap();
         assert!(text.contains("shared set --restored"), "{text}");
+    }
+
+    #[test]
+    fn a_status_counts_the_members_that_it_does_not_show_and_their_contact_ages_without_the_database()
+     {
+        let mut group = MemoryGroup::new(100_000, 3_000);
+        for number in 0..MEMBERS_SHOWN_MAX + 2 {
+            let account = String::new();
+            meet(&mut group, &Exchange { account, ..other(&format!("b{number}"), 0) });
+        }
+        let ledger = Ledger::in_memory(tests::budget(), &[entry(Some("first"))], false);
+        let mut bot = TestBot::join(group, ledger, None, "");
+        let status = bot.until(|_bot, status| !status.members.is_empty());
+        assert_eq!((status.members.len(), status.more_members), (MEMBERS_SHOWN_MAX, 2));
+        assert_eq!((status.more_live, status.live_others()), (2, MEMBERS_SHOWN_MAX + 2));
+        bot.set_away(true);
+        let later = status.members[0].silent_ms + 1_000;
+        let away = |_: &TestBot, status: &SharedStatus| {
+            status.error.is_some() && later < status.members[0].silent_ms
+        };
+        bot.until(away);
     }
 
     #[test]

@@ -177,9 +177,10 @@ fn orders(text: &mut Exposition, view: &SessionView) {
     text.gauge("sniper_listings_waiting", help, whole(view.counts.waiting));
 }
 
-/// Returns the value of the label `reason` for the name of a reason to skip a match.
+/// Returns the value of the label `reason` for the name of a reason to skip a match. A slice of a
+/// shared budget is a limit like the own one.
 fn skip_reason(reason: &str) -> &'static str {
-    match reason {
+    match reason.strip_prefix("shared_").unwrap_or(reason) {
         "total"
         | "max_price"
         | "per_hour"
@@ -191,16 +192,9 @@ fn skip_reason(reason: &str) -> &'static str {
         | "max_total"
         | "group_max_quantity"
         | "group_max_total"
-        | "shared_total"
-        | "shared_per_hour"
-        | "shared_per_day"
-        | "shared_max_quantity"
-        | "shared_max_total"
-        | "shared_group_max_quantity"
-        | "shared_group_max_total"
         | "balance_unknown" => "limit",
         "halted" | "paused" | "not_reconciled" | "stopping" | "entry paused" | "standby"
-        | "shared_starting" | "shared_no_contact" | "shared_refused" => "not_ordering",
+        | "starting" | "no_contact" | "refused" => "not_ordering",
         "ledger_unwritable" | "ledger_behind" | "ledger_full" | "before_power_loss" => "ledger",
         "not listed any more"
         | "cannot be joined"
@@ -235,6 +229,13 @@ fn latency(text: &mut Exposition, view: &SessionView) {
 fn shared(text: &mut Exposition, shared: &SharedStatus) {
     let is_active = flag(shared.is_active());
     text.gauge("sniper_shared_active", "1 while the shared budget permits orders.", is_active);
+    let since = shared.active_since.as_deref().and_then(UnixMs::parse);
+    if let Some((name, since)) = shared.active.as_deref().zip(since) {
+        let since = Value::Millis(u64::try_from(since.0).unwrap_or(0));
+        let help = "Start of the active bot of the standby name, Unix time; absent without one.";
+        let name_of = "sniper_shared_active_since_timestamp_seconds";
+        text.metric(name_of, "gauge", help, &[(label("member", name), since)]);
+    }
     if let Some(age) = shared.contact_ms {
         let help = "Time since the last contact with the database; absent before the first.";
         text.gauge("sniper_shared_contact_age_seconds", help, Value::Millis(age));
@@ -244,7 +245,7 @@ fn shared(text: &mut Exposition, shared: &SharedStatus) {
     let help = "Transactions that failed or were not answered in time.";
     text.counter("sniper_shared_exchange_failures_total", help, whole(shared.failures));
     let help = "Live members of the group, with this one.";
-    let live = shared.members.iter().filter(|member| member.is_live).count();
+    let live = shared.live_others().saturating_add(1);
     text.gauge("sniper_shared_members", help, whole(live));
     let coins = |units: i64| Value::Coins(Amount::from_thousandths(units));
     let help = "Slice of the shared total, in the unit of the group.";
@@ -333,8 +334,15 @@ mod tests {
     #[test]
     fn the_metrics_of_a_shared_budget_are_documented_and_their_labels_escaped() {
         let member = SharedMember { name: "a\"b\\".to_owned(), ..SharedMember::default() };
-        let (contact_ms, members) = (Some(1), vec![member]);
-        let status = SharedStatus { contact_ms, members, ..SharedStatus::default() };
+        let status = SharedStatus {
+            active: Some(member.name.clone()),
+            active_since: Some("2026-03-01T10:00:00.120Z".to_owned()),
+            contact_ms: Some(1),
+            members: vec![member],
+            more_members: 4,
+            more_live: 2,
+            ..SharedStatus::default()
+        };
         let mut text = Exposition::default();
         shared(&mut text, &status);
         let types = text.0.lines().filter_map(|line| line.strip_prefix("# TYPE "));
@@ -343,14 +351,27 @@ mod tests {
             Some(format!("sniper_shared_{name} {}", rest.split(' ').next()?))
         });
         assert_eq!(types.collect::<Vec<_>>(), documented.collect::<Vec<_>>());
-        let sample = r#"sniper_shared_member_slice{member="a\"b\\"} "#;
-        assert!(text.0.contains(sample), "{}", text.0);
+        for sample in [
+            r#"sniper_shared_active_since_timestamp_seconds{member="a\"b\\"} 1772359200.120"#,
+            r#"sniper_shared_member_slice{member="a\"b\\"} 0.000"#,
+            "sniper_shared_members 3",
+        ] {
+            assert!(text.0.lines().any(|line| line == sample), "{sample}: {}", text.0);
+        }
     }
 
     #[test]
     fn each_reason_belongs_to_a_known_group() {
-        for reason in ["total", "halted", "ledger_full", "expired", "taken while held", "a new one"]
-        {
+        for reason in [
+            "total",
+            "shared_total",
+            "shared_refused",
+            "halted",
+            "ledger_full",
+            "expired",
+            "taken while held",
+            "a new one",
+        ] {
             assert!(SKIP_REASONS.contains(&skip_reason(reason)), "{reason}");
         }
         assert_eq!(skip_reason("too many held"), "held");

@@ -156,8 +156,8 @@ fn state(out: &mut String, view: &SessionView, facts: &PageFacts) -> fmt::Result
         let since = shown.active_since.take().map(|since| format!(" since {}", FullTime(&since)));
         let (headline, since) = (Html(shown.headline()), since.unwrap_or_default());
         writeln!(out, "<p class=\"{class}\">{headline}{since}</p>")?;
-        for member in &shared.members {
-            writeln!(out, "<p class=\"dim\">{}</p>", Html(member))?;
+        for line in shared.member_lines() {
+            writeln!(out, "<p class=\"dim\">{}</p>", Html(line))?;
         }
     }
     for failing in &status.account_failures {
@@ -686,9 +686,14 @@ mod tests {
         shown.status.paused_until = Some(at(11));
         (shown.status.lost_buys, shown.status.lost_until) = (1, Some(at(12)));
         let active_since = Some(at(13));
-        shown.status.shared = Some(SharedStatus { active_since, ..SharedStatus::default() });
+        let shared = SharedStatus { active_since, more_members: 1, ..SharedStatus::default() };
+        shown.status.shared = Some(shared);
         let sections = sections(Some(&shown), &RateHistory::default(), &PageFacts::default());
         let html: String = sections.into_iter().map(|(_, html)| html).collect();
+        assert!(
+            html.contains("<p class=\"dim\">and 1 more member: sniper shared status</p>"),
+            "{html}"
+        );
         let halted = html.split_once("Since <time class=\"full\" datetime=").unwrap().1;
         assert!(halted.contains("</time>, 1 min 1 s ago."), "{html}");
         for hour in 10..14 {

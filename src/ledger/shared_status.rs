@@ -13,8 +13,14 @@ use crate::{
 pub const ACTIVE: &str = "active";
 /// State of a bot while another one is active.
 pub const STANDBY: &str = "standby";
-/// Maximum number of members in a status.
+/// Maximum number of members in a status, and in a step of `doctor`.
 pub const MEMBERS_SHOWN_MAX: usize = 20;
+
+/// Tells how many members are not shown, if there are any.
+pub fn more_members(count: usize) -> Option<String> {
+    let more = counted(count, "more member", "more members");
+    (0 < count).then(|| format!("and {more}: sniper shared status"))
+}
 
 /// Another member of the group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +79,11 @@ pub struct SharedStatus {
     pub warning: Option<String>,
     /// At most [`MEMBERS_SHOWN_MAX`].
     pub members: Vec<SharedMember>,
+    /// Number of other members that are not in `members`, and of the live ones among these.
+    #[serde(default)]
+    pub more_members: usize,
+    #[serde(default)]
+    pub more_live: usize,
 }
 
 impl SharedStatus {
@@ -95,6 +106,17 @@ impl SharedStatus {
             "no contact" => Some(format!("no contact with the shared budget: {error}")),
             _ => self.warning.clone(),
         }
+    }
+
+    /// Returns the number of other live members.
+    pub fn live_others(&self) -> usize {
+        let live = self.members.iter().filter(|member| member.is_live).count();
+        live.saturating_add(self.more_live)
+    }
+
+    /// Describes the other members, one in a line.
+    pub fn member_lines(&self) -> impl Iterator<Item = String> {
+        self.members.iter().map(ToString::to_string).chain(more_members(self.more_members))
     }
 
     /// Describes the state in one line.
@@ -125,26 +147,20 @@ impl SharedStatus {
 
 impl fmt::Display for SharedStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let live = self.members.iter().filter(|member| member.is_live).count();
-        let live = counted(live, "other live member", "other live members");
+        let live = counted(self.live_others(), "other live member", "other live members");
         let (group, member) = (Escaped(&self.group), Escaped(&self.member));
         writeln!(f, "shared          {group} as {member}: {}, {live}", self.role())?;
         let [slice, used, free] = [self.slice, self.used, self.free].map(Amount::from_thousandths);
         let unit = &self.unit;
         writeln!(f, "                {used} {unit} used of a slice of {slice}; {free} free")?;
-        for member in &self.members {
-            writeln!(f, "                {member}")?;
+        for line in self.member_lines() {
+            writeln!(f, "                {line}")?;
         }
-        match (self.contact_ms, &self.error) {
-            (_, None) => Ok(()),
-            (None, Some(error)) => {
-                writeln!(f, "                no contact yet: {}", Escaped(error))
-            }
-            (Some(ms), Some(error)) => {
-                let age = format_duration(Duration::from_millis(ms));
-                writeln!(f, "                last contact {age} ago: {}", Escaped(error))
-            }
-        }
+        let Some(error) = &self.error else { return Ok(()) };
+        let age = self.contact_ms.map(|ms| format_duration(Duration::from_millis(ms)));
+        let contact =
+            age.map_or("no contact yet".to_owned(), |it| format!("last contact {it} ago"));
+        writeln!(f, "                {contact}: {}", Escaped(error))
     }
 }
 
@@ -188,6 +204,10 @@ mod tests {
              \x20               b on waxpeer: 1.50 used of a slice of 30.00, last contact 2.0 s ago, sends no orders\n"
         );
         assert_eq!(shared.problem(), None);
+        let more = SharedStatus { more_members: 4, more_live: 2, ..shared.clone() };
+        let text = more.to_string();
+        assert!(text.contains(", 3 other live members\n"), "{text}");
+        assert!(text.ends_with(" and 4 more members: sniper shared status\n"), "{text}");
         let warned = SharedStatus { warning: Some("the same account".to_owned()), ..shared };
         assert_eq!(warned.problem().as_deref(), Some("the same account"));
     }

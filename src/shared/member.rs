@@ -223,7 +223,7 @@ impl Member {
     }
 
     /// Iterates over the other members, as of the last reply.
-    pub fn peers(&self) -> impl Iterator<Item = &Peer> {
+    pub fn peers(&self) -> impl Iterator<Item = &Peer> + Clone {
         self.peers.values().map(|seen| &seen.peer)
     }
 
