@@ -15,20 +15,26 @@ use super::{AppError, CommandContext, block_on, doctor::step::StepProblem, exit_
 use crate::{
     account::{AccountReader, LookBack, ReadFailure},
     clock::{self, format_local},
-    config::{Config, SharedConfig},
+    config::{Config, SharedConfig, shared::DatabaseUrl},
     domain::{
         money::{Amount, Decimals},
         time::{UnixMs, format_duration},
         trade::TradeId,
     },
-    ledger::OwnTrade,
+    ledger::{
+        OwnTrade,
+        shared_status::{MEMBERS_SHOWN_MAX, more_members},
+    },
     markets::MarketApi,
     net::tls::Tls,
     shared::{
         convert,
         database::LimitRow,
         exchange::Limit,
-        store::{GroupStatus, Initialized, MemberStatus, OrderStatus, SetError, Store, StoreError},
+        store::{
+            GroupStatus, Initialized, MemberStatus, OrderStatus, RoleStatus, SetError, Store,
+            StoreError,
+        },
     },
     text::{Escaped, counted, error_chain},
 };
@@ -429,6 +435,13 @@ impl Group<'_> {
         })
     }
 
+    /// Returns the role that a member has, or was the last to have.
+    fn role_of(&self, member: &MemberStatus) -> Option<&RoleStatus> {
+        let standby = member.standby.as_ref()?;
+        let mut roles = self.status.roles.iter();
+        roles.find(|role| role.standby == *standby && role.role.active == member.name)
+    }
+
     fn state_of(&self, member: &MemberStatus) -> String {
         if member.is_released {
             return "released".to_owned();
@@ -436,22 +449,51 @@ impl Group<'_> {
         let Some(standby) = &member.standby else {
             return if member.can_order { "" } else { "does not order" }.to_owned();
         };
-        match self.status.roles.iter().find(|role| role.standby == *standby) {
-            Some(role) if role.role.active == member.name => {
-                let since = format_local(UnixMs(role.role.since_ms));
-                let state = if role.role.is_resigned {
-                    "resigned"
-                } else if role.renewed_ago_ms > self.status.term_ms {
-                    "term ended"
-                } else if !member.can_order {
-                    "active, but does not order,"
-                } else {
-                    "active"
-                };
-                format!("{state} for {standby}, since {since}")
-            }
-            _ => format!("standby for {standby}"),
-        }
+        let standby = Escaped(standby);
+        let Some(role) = self.role_of(member) else { return format!("standby for {standby}") };
+        let since = format_local(UnixMs(role.role.since_ms));
+        let state = if role.role.is_resigned {
+            "resigned"
+        } else if role.renewed_ago_ms > self.status.term_ms {
+            "term ended"
+        } else if !member.can_order {
+            "active, but does not order,"
+        } else {
+            "active"
+        };
+        format!("{state} for {standby}, since {since}")
+    }
+
+    /// Returns a heading and the line of each of these members.
+    fn table<'m>(&self, members: impl Iterator<Item = &'m MemberStatus>) -> Vec<String> {
+        let line = |[name, slice, used, seen, state]: [&str; 5]| {
+            let line = format!("{name:<28} {slice:>10} {used:>10}  {seen:<14} {state}");
+            line.trim_end().to_owned()
+        };
+        let mut lines = vec![line(["member", "slice", "used", "last contact", "state"])];
+        lines.extend(members.map(|member| {
+            let (total, name) = (total_of(member), Escaped(&member.name.0).to_string());
+            let seen = format!("{} ago", silent(member));
+            line([&name, &amount(total.slice), &amount(total.used), &seen, &self.state_of(member)])
+        }));
+        lines
+    }
+
+    /// Describes the group in one line, and its members below: active ones first, and released ones
+    /// last.
+    fn summary(&self, address: &DatabaseUrl) -> String {
+        let (status, unit) = (self.status, &self.status.unit);
+        let count = counted(status.members.len(), "member", "members");
+        let [total, used, free] = [status.total, status.used(), status.free()].map(amount);
+        let (name, used) = (self.name, format!("{used} of {total} {unit} used"));
+        let group = format!("group {name}, {count}, {used}, {free} {unit} free, at {address}");
+        let mut members: Vec<&MemberStatus> = status.members.iter().collect();
+        members.sort_by_key(|member| (member.is_released, self.role_of(member).is_none()));
+        let more = more_members(members.len().saturating_sub(MEMBERS_SHOWN_MAX));
+        members.truncate(MEMBERS_SHOWN_MAX);
+        let table = (!members.is_empty()).then(|| self.table(members.into_iter()));
+        let lines = [group].into_iter().chain(table.into_iter().flatten()).chain(more);
+        lines.collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -466,20 +508,7 @@ impl fmt::Display for Group<'_> {
         if status.members.is_empty() {
             return writeln!(f, "No member yet: start a bot with these settings.");
         }
-        writeln!(
-            f,
-            "{:<28} {:>10} {:>10}  {:<14} state",
-            "member", "slice", "used", "last contact"
-        )?;
-        for member in &status.members {
-            let total = total_of(member);
-            let (slice, used) = (amount(total.slice), amount(total.used));
-            let (name, seen) = (&member.name.0, format!("{} ago", silent(member)));
-            let line =
-                format!("{name:<28} {slice:>10} {used:>10}  {seen:<14} {}", self.state_of(member));
-            writeln!(f, "{}", line.trim_end())?;
-        }
-        Ok(())
+        self.table(status.members.iter()).iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }
 
@@ -522,7 +551,7 @@ fn order_json(order: &OrderStatus) -> Value {
     })
 }
 
-/// Reads the group for `doctor`, and returns a description of it.
+/// Reads the group for `doctor`, and returns a description of it and its members.
 pub(super) async fn check(config: &Config) -> Result<String, StepProblem> {
     let Some(shared) = &config.shared else { return Ok("no [shared] budget".to_owned()) };
     let failed = |error: StoreError| {
@@ -559,7 +588,5 @@ pub(super) async fn check(config: &Config) -> Result<String, StepProblem> {
         let remedy = "correct `term_s`; the term of a group never changes";
         return Err(StepProblem { detail, remedy });
     }
-    let members = counted(status.members.len(), "member", "members");
-    let (free, unit) = (amount(status.free()), &status.unit);
-    Ok(format!("group {}, {members}, {free} {unit} free, at {}", shared.group, shared.url))
+    Ok(group.summary(&shared.url))
 }

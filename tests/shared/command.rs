@@ -205,6 +205,50 @@ async fn doctor_names_what_is_wrong_with_the_shared_budget() {
 }
 
 #[tokio::test]
+async fn doctor_shows_each_member_and_who_is_active_since_when_and_how_many_more_there_are() {
+    let test = "doctor_shows_each_member_and_who_is_active_since_when_and_how_many_more_there_are";
+    let Some(database) = database(test).await else { return };
+    let mut directory = Directory::new(&database);
+    // Nothing is renewed, so the term must not end before the test.
+    directory.write(&SETTINGS.replace("[shared]", "[shared]\nterm_s = 300"));
+    let unreachable =
+        [("WAXPEER_WS_URL", "ws://127.0.0.1:9/"), ("WAXPEER_HTTP_URL", "http://127.0.0.1:9/")];
+    directory.environment.extend(unreachable.map(|(name, url)| (name, url.to_owned())));
+    directory.text("shared init", 0);
+    let demand = Demand { used: 12_500, wanted: 100_000, ..Demand::default() };
+    let active = Exchange {
+        standby: Some("pair".to_owned()),
+        role: RoleRequest::TakeOver { epoch: 0, renewals: 0 },
+        ..exchange("z\n", 0, demand)
+    };
+    database.store().exchange(&active).await.unwrap();
+    let sql = "INSERT INTO sniper_members SELECT 'main', 'm' || number, 'm', 'waxpeer', 'm', \
+               CASE number WHEN 11 THEN 'pair' END, 1, 0, number = 10, FALSE \
+               FROM generate_series(10, 31) AS number";
+    database.client().await.batch_execute(sql).await.unwrap();
+    let text = directory.text("doctor", 69);
+    let lines: Vec<&str> =
+        text.lines().skip_while(|line| !line.contains("shared budget")).collect();
+    let group = "group main, 23 members, 12.50 of 500.00 USD used, 400.00 USD free, at ";
+    assert!(lines[0].contains(group), "{text}");
+    let words = |line: usize| lines[line].split_whitespace().collect::<Vec<_>>();
+    assert_eq!(words(1), ["member", "slice", "used", "last", "contact", "state"]);
+    assert_eq!(words(2)[..3], [r"z\u{a}", "100.00", "12.50"]);
+    assert!(lines[2].starts_with("      z") && lines[2].contains("ago"), "{text}");
+    assert!(lines[2].contains(" active for pair, since 20"), "{text}");
+    assert!(
+        lines[3].starts_with("      m11 ") && lines[3].ends_with(" standby for pair"),
+        "{text}"
+    );
+    assert_eq!(words(21)[0], "m29");
+    assert_eq!(lines[22], "      and 3 more members: sniper shared status");
+    let status = directory.text("shared status", 0);
+    assert_eq!(status.lines().count(), 25, "{status}");
+    let is_released = |line: &str| line.starts_with("m10 ") && line.ends_with(" released");
+    assert!(status.lines().any(is_released), "{status}");
+}
+
+#[tokio::test]
 async fn a_release_shows_the_purchases_that_only_the_list_of_the_account_has() {
     const USER: &str = "VXNlcjox";
     let test = "a_release_shows_the_purchases_that_only_the_list_of_the_account_has";

@@ -63,7 +63,7 @@ pub struct DoctorStep {
     pub name: &'static str,
     pub result: StepResult,
     pub elapsed: Duration,
-    /// Observation or error, escaped for display; `seen` in JSON.
+    /// Observation or error, escaped for display, in one or more lines; `seen` in JSON.
     pub detail: String,
 }
 
@@ -105,6 +105,7 @@ impl DoctorStep {
             _ if WITHOUT_DURATION.contains(name) => String::new(),
             StepResult::Ok | StepResult::Failed { .. } => format_latency(*elapsed),
         };
+        let detail = detail.replace('\n', "\n      ");
         let mut line = format!("{word}  {:<19} {elapsed:>9}  {detail}\n", label(name));
         if let StepResult::Failed { remedy } = result {
             line.push_str(&format!("      To do: {remedy}\n"));
