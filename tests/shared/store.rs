@@ -9,8 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::{Value, json};
 use sniper::{
     config::shared::DatabaseUrl,
+    domain::money::Amount,
+    ledger::OrderState,
     shared::{
         exchange::{
             Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRejection, OtherMembers, Reply,
@@ -28,9 +31,11 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
+use tokio_postgres::error::SqlState;
 
 use crate::database::{
-    PASSWORD, Server, USE_LOG, config, connect, database, server, server_on_small_disk,
+    PASSWORD, Server, TestDatabase, USE_LOG, config, connect, database, server,
+    server_on_small_disk,
 };
 
 const TERM_MS: i64 = 5_000;
@@ -108,27 +113,99 @@ async fn apply_migration(client: &tokio_postgres::Client, number: usize) {
     client.batch_execute(&insert).await.unwrap();
 }
 
+/// Rows of tables of version 1. The program of that version can have written them.
+const ROWS: &str = "
+INSERT INTO sniper_groups VALUES ('main', 'USD', 500, 5000, 7, FALSE);
+INSERT INTO sniper_members VALUES
+    ('main', 'b', 'b', 'waxpeer', 'b', 'pair', 3, 12, FALSE, FALSE),
+    ('main', 'c', 'c', 'waxpeer', 'c', NULL, 4, 13, TRUE, TRUE);
+INSERT INTO sniper_slices VALUES
+    ('main', 'b', 'total', 300, 20), ('main', 'b', 'entry_quantity redline', 2, 1),
+    ('main', 'c', 'total', 50, 50);
+INSERT INTO sniper_roles VALUES ('main', 'pair', 'b', 5, 6, 1000, 2000, FALSE);
+INSERT INTO sniper_orders VALUES
+    ('main', 'b', 1, 'first', NULL, 'completed', 15, 11),
+    ('main', 'b', 2, 'second', 4, 'unknown', 5, 12);";
+
+/// Values in columns of later versions, each with the version.
+const LATER_VALUES: [(usize, &str); 4] = [
+    (2, "UPDATE sniper_members SET can_order = name = 'c'"),
+    (3, "UPDATE sniper_members SET approved = 8"),
+    (4, "UPDATE sniper_members SET whitelist = 9"),
+    (5, "UPDATE sniper_slices SET has_rest = TRUE, is_short = member = 'b'"),
+];
+
+/// Returns the rows of each table, sorted, without columns of which the value is in `defaults`.
+async fn rows(client: &tokio_postgres::Client, defaults: &Value) -> Vec<(&'static str, Value)> {
+    let mut rows = Vec::new();
+    for table in ["groups", "members", "slices", "roles", "orders"] {
+        let sql = format!("SELECT CAST(to_jsonb(t) AS TEXT) FROM sniper_{table} t ORDER BY t");
+        for row in client.query(&sql, &[]).await.unwrap() {
+            let mut row: Value = serde_json::from_str(row.get(0)).unwrap();
+            row.as_object_mut().unwrap().retain(|name, value| defaults.get(name) != Some(value));
+            rows.push((table, row));
+        }
+    }
+    rows
+}
+
 #[tokio::test]
-async fn a_member_of_version_1_keeps_its_slice_and_takes_part_in_the_split() {
-    let test = "a_member_of_version_1_keeps_its_slice_and_takes_part_in_the_split";
-    let Some(database) = database(test).await else { return };
-    let client = database.client().await;
-    let create = "CREATE TABLE sniper_schema (version BIGINT NOT NULL PRIMARY KEY)";
-    client.batch_execute(create).await.unwrap();
-    apply_migration(&client, 1).await;
-    let rows = "INSERT INTO sniper_groups VALUES ('main', 'USD', 500, 5000, 7, FALSE);
-                INSERT INTO sniper_members VALUES
-                ('main', 'b', 'b', 'waxpeer', 'b', NULL, 3, 0, FALSE, FALSE);
-                INSERT INTO sniper_slices VALUES ('main', 'b', 'total', 300, 20);";
-    client.batch_execute(rows).await.unwrap();
-    let mut store = database.store();
-    assert_eq!(store.initialize(500, TERM_MS).await.unwrap(), Initialized::Exists);
-    let reply = store.exchange(&exchange("a", 0, demand(0, 500))).await.unwrap();
-    assert_eq!(slice(&reply), (1, 200));
-    let Reply::Done(confirmed) = reply else { panic!("{reply:?}") };
-    assert!(confirmed.others.is_empty(), "it has not said what it lacks");
-    assert!(confirmed.peers[0].can_order);
-    assert_eq!((confirmed.peers[0].version, confirmed.peers[0].slice), (3, 300));
+async fn every_row_of_every_earlier_version_keeps_its_values_and_its_members_go_on() {
+    let test = "every_row_of_every_earlier_version_keeps_its_values_and_its_members_go_on";
+    for from in 1..MIGRATIONS.len() {
+        let Some(database) = database(test).await else { return };
+        let client = database.client().await;
+        let create = "CREATE TABLE sniper_schema (version BIGINT NOT NULL PRIMARY KEY)";
+        client.batch_execute(create).await.unwrap();
+        for number in 1..=from {
+            apply_migration(&client, number).await;
+        }
+        client.batch_execute(ROWS).await.unwrap();
+        for (_, sql) in LATER_VALUES.iter().filter(|(version, _)| *version <= from) {
+            client.batch_execute(sql).await.unwrap();
+        }
+        let before = rows(&client, &Value::Null).await;
+        assert_eq!(before.len(), 9, "{before:?}");
+        let mut store = database.store();
+        assert_eq!(store.initialize(700, TERM_MS).await.unwrap(), Initialized::Exists);
+        // What a row of an earlier version stands for.
+        let mut defaults = json!({
+            "can_order": true, "approved": 0, "whitelist": 0, "has_rest": false, "is_short": false,
+        });
+        let known = |name: &str| before.iter().any(|(_, row)| row.get(name).is_some());
+        defaults.as_object_mut().unwrap().retain(|name, _| !known(name));
+        assert_eq!(rows(&client, &defaults).await, before, "from {from}");
+
+        let reply = store.exchange(&exchange("a", 0, demand(0, 500))).await.unwrap();
+        assert_eq!(slice(&reply), (1, 150), "from {from}");
+        let Reply::Done(confirmed) = reply else { panic!("{reply:?}") };
+        assert!(confirmed.others.is_empty(), "none is live");
+        let [peer] = &confirmed.peers[..] else { panic!("{:?}", confirmed.peers) };
+        assert_eq!((peer.version, peer.slice, peer.used), (3, 300, 20));
+        assert_eq!((peer.can_order, peer.whitelist), (from < 2, if from < 4 { 0 } else { 9 }));
+        let renewal = Exchange {
+            standby: Some("pair".to_owned()),
+            role: RoleRequest::Renew { epoch: 5 },
+            approved: 8,
+            ..exchange("b", 3, demand(20, 300))
+        };
+        let reply = store.exchange(&renewal).await.unwrap();
+        assert_eq!(slice(&reply), (4, 300), "from {from}");
+        let Reply::Done(confirmed) = reply else { panic!("{reply:?}") };
+        let role = confirmed.role.unwrap();
+        assert_eq!((role.epoch, role.renewals, role.since_ms), (5, 7, 1_000), "from {from}");
+        let orders = store.orders("b", i64::MAX).await.unwrap();
+        let orders: Vec<_> = orders
+            .iter()
+            .map(|(_, order)| (order.key.id.as_str(), order.key.price, order.state, order.price))
+            .collect();
+        let price = Amount::from_thousandths;
+        let expected = [
+            ("second", Some(price(4)), OrderState::Unknown, price(5)),
+            ("first", None, OrderState::Completed, price(15)),
+        ];
+        assert_eq!(orders, expected, "from {from}");
+    }
 }
 
 #[tokio::test]
@@ -183,10 +260,36 @@ async fn programs_that_create_the_tables_at_once_agree() {
 
 #[tokio::test]
 async fn members_that_exchange_at_once_never_get_more_than_the_total() {
-    const MEMBERS: i64 = 8;
-    const EXCHANGES: u64 = 40;
     let test = "members_that_exchange_at_once_never_get_more_than_the_total";
     let Some(database) = database(test).await else { return };
+    exchange_at_once(&database, 8, 40).await;
+}
+
+#[tokio::test]
+async fn a_database_without_advisory_locks_gives_no_more_than_the_total_and_takes_commands() {
+    let test = "a_database_without_advisory_locks_gives_no_more_than_the_total_and_takes_commands";
+    let Some(database) = database(test).await else { return };
+    let client = database.client().await;
+    // These functions take the place of the server's own in every new session.
+    let sql = "CREATE FUNCTION public.pg_advisory_lock(BIGINT) RETURNS VOID LANGUAGE plpgsql \
+               AS $$ BEGIN RAISE feature_not_supported; END $$; \
+               CREATE FUNCTION public.pg_advisory_unlock_all() RETURNS VOID LANGUAGE plpgsql \
+               AS $$ BEGIN RAISE feature_not_supported; END $$; \
+               DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', \
+               current_database()); END $$";
+    client.batch_execute(sql).await.unwrap();
+    let missing = database.client().await.execute("SELECT pg_advisory_lock(1::BIGINT)", &[]).await;
+    assert_eq!(missing.unwrap_err().code(), Some(&SqlState::FEATURE_NOT_SUPPORTED));
+    exchange_at_once(&database, 3, 10).await;
+    let mut store = database.store();
+    store.set_total(2_000).await.unwrap();
+    store.release("m0", &BTreeMap::new(), true).await.unwrap();
+    let status = store.status().await.unwrap();
+    assert_eq!((status.total, status.members[0].is_released), (2_000, true));
+}
+
+/// Members change their slices of one limit at the same time.
+async fn exchange_at_once(database: &TestDatabase, members: i64, exchanges: u64) {
     let total = 1_000;
     database.store().initialize(total, TERM_MS).await.unwrap();
     let member = |number: i64| {
@@ -195,7 +298,7 @@ async fn members_that_exchange_at_once_never_get_more_than_the_total() {
             let mut random = fastrand::Rng::with_seed(number.unsigned_abs());
             let name = format!("m{number}");
             let mut got = 0;
-            for version in 0..EXCHANGES {
+            for version in 0..exchanges {
                 let wanted = demand(0, random.i64(0..400));
                 let reply = store.exchange(&exchange(&name, version, wanted)).await.unwrap();
                 let (new, slice) = slice(&reply);
@@ -205,7 +308,7 @@ async fn members_that_exchange_at_once_never_get_more_than_the_total() {
             got
         })
     };
-    let running: Vec<_> = (0..MEMBERS).map(member).collect();
+    let running: Vec<_> = (0..members).map(member).collect();
     let mut watcher = database.store();
     while running.iter().any(|task| !task.is_finished()) {
         let status = watcher.status().await.unwrap();
@@ -217,7 +320,7 @@ async fn members_that_exchange_at_once_never_get_more_than_the_total() {
     }
     let status = watcher.status().await.unwrap();
     assert_eq!((status.free(), status.total), (total - sum, total));
-    assert_eq!(status.sequence, MEMBERS * i64::try_from(EXCHANGES).unwrap());
+    assert_eq!(status.sequence, members * i64::try_from(exchanges).unwrap());
 }
 
 #[tokio::test]

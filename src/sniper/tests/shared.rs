@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
+    alerts::{AlertEvent, AlertSender},
     ledger::{
         Allowance, OrderState,
         allowance::{EntrySlice, OrderPermit, SharedLimit},
@@ -218,6 +219,27 @@ fn a_match_is_skipped_if_its_slice_is_not_raised_in_time() {
     session.wait(5);
     session.run_timers();
     assert_eq!((session.skipped("shared_total"), session.engine.has_deferred()), (1, false));
+}
+
+#[test]
+fn the_alert_about_a_used_up_slice_tells_that_it_cannot_grow_while_the_database_is_away() {
+    for error in [None, Some("connection refused")] {
+        let mut session =
+            with_slices(vec![many()], Allowance { total: Amount::ZERO, ..unlimited() });
+        let (sender, alerts) = AlertSender::with_queue();
+        session.engine.set_alerts(sender, Vec::new());
+        session.engine.sharing.as_mut().unwrap().status.error = error.map(str::to_owned);
+        session.consider(trade("a", REDLINE));
+        session.wait(5);
+        session.run_timers();
+        let limits = alerts.try_iter().filter_map(|alert| match alert.event {
+            AlertEvent::LimitReached { limit, text, .. } => Some((limit, text)),
+            _ => None,
+        });
+        let [(limit, text)] = &limits.collect::<Vec<_>>()[..] else { panic!("not one alert") };
+        let cause = "; it cannot grow without the database: connection refused";
+        assert_eq!((*limit, text.ends_with(cause)), ("shared_total", error.is_some()), "{text}");
+    }
 }
 
 #[test]

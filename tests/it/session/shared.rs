@@ -84,7 +84,7 @@ async fn two_bots_of_one_budget_spend_at_most_its_total_by_the_books_of_their_ma
 }
 
 #[tokio::test]
-async fn a_standby_takes_over_and_no_listing_is_ordered_twice() {
+async fn a_standby_takes_over_with_open_connections_and_no_listing_is_ordered_twice() {
     let group = MemoryGroup::new(1_000_000, TERM_MS);
     let market = SimServer::start(quiet()).unwrap();
     let standby = format!("standby = \"one\"\nterm_s = {}\n", TERM_MS / 1_000);
@@ -105,6 +105,7 @@ async fn a_standby_takes_over_and_no_listing_is_ordered_twice() {
         stopped.send(Some(Instant::now())).unwrap();
         summary
     };
+    let mut connections_on_standby = 0;
     let waiting = async {
         is_started.wait_for(|is_started| *is_started).await.unwrap();
         let summary = second.run(async |sniper| {
@@ -112,6 +113,7 @@ async fn a_standby_takes_over_and_no_listing_is_ordered_twice() {
             ready.send(true).unwrap();
             wait_for_stats(sniper, |stats| stats.skipped_total() == 1).await;
             let stopped = *is_stopped.wait_for(Option::is_some).await.unwrap();
+            connections_on_standby = market.stats().connections;
             until(|| is_active(sniper)).await;
             let took = stopped.unwrap().elapsed();
             assert!(took < Duration::from_millis(TERM_MS.unsigned_abs() + 2_000), "{took:?}");
@@ -131,6 +133,8 @@ async fn a_standby_takes_over_and_no_listing_is_ordered_twice() {
     assert!(decided >= 1, "the standby decides all the same: {:?}", second.stats.skipped);
     let history = market.history();
     assert_eq!((history.orders().count(), history.ordered_twice().count()), (2, 0));
+    let (_, last) = history.orders().max_by_key(|(_, order)| order.at).unwrap();
+    assert!(last.connection <= connections_on_standby, "opened after the takeover: {last:?}");
 }
 
 #[tokio::test]
