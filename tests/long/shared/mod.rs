@@ -4,7 +4,7 @@
 //! spend more than the total.
 //!
 //! `SNIPER_TEST_SHARED_BOTS` sets the number of bots (default: 4), and `SNIPER_TEST_SHARED_FAULTS`
-//! the number of faults (default: 27).
+//! the number of faults (default: 30).
 
 mod proxy;
 
