@@ -212,8 +212,10 @@ impl<'a> SimilarStrings<'a> {
             return is_one(places.filter(|at| is_string_of(self.batch, *at, id)));
         }
         is_one(self.places.iter().copied().take(self.count).filter(|at| {
-            let is_similar = self.batch.get(*at..).is_some_and(|text| text.starts_with(common));
-            is_similar && is_string_of(self.batch, *at, id)
+            let text = self.batch.get(*at..).and_then(|text| text.get(..common.len()));
+            // Ids differ at their ends.
+            let ends_alike = text.is_some_and(|text| end_of(text) == end_of(common));
+            ends_alike && text == Some(common) && is_string_of(self.batch, *at, id)
         }))
     }
 
@@ -235,6 +237,11 @@ impl<'a> SimilarStrings<'a> {
         }
         self.count <= SIMILAR_MAX
     }
+}
+
+/// Returns the last eight bytes, which are compared as one number.
+fn end_of(text: &[u8]) -> Option<&[u8; 8]> {
+    text.last_chunk()
 }
 
 fn is_one(mut found: impl Iterator<Item = usize>) -> bool {
