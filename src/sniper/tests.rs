@@ -9,6 +9,7 @@ mod waiting;
 
 use std::{
     cell::{Cell, RefCell},
+    pin::pin,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -707,27 +708,24 @@ fn cache_warming_changes_nothing_and_pauses_at_its_interval() {
 
 #[tokio::test(start_paused = true)]
 async fn the_orders_of_a_read_are_sent_before_the_work_that_follows_each() {
+    const MOMENT: Duration = Duration::from_millis(1);
     let sniper = Sniper::new(TestSession::live(ample_budget()).engine);
-    let finished = async {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        for id in ["a", "b"] {
-            sniper.consider(Trade { expires_at: None, created_at: None, ..trade(id, REDLINE) });
-        }
-        {
-            let engine = sniper.lock();
-            let Executor::Live(sender) = &engine.executor else { panic!("a dry run") };
-            assert_eq!(*sender.sent.borrow(), ["a", "b"]);
-            assert_eq!((engine.sent_orders.len(), engine.pending.len()), (2, 0));
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        let engine = sniper.lock();
-        (engine.sent_orders.len(), engine.pending.len())
-    };
     let (mut inputs, metrics) = (EngineInputs::default(), FeedMetrics::default());
-    tokio::select! {
-        error = sniper.run(&mut inputs, &metrics) => panic!("{error}"),
-        counts = finished => assert_eq!(counts, (0, 2), "the session was not woken"),
+    let mut running = pin!(sniper.run(&mut inputs, &metrics));
+    assert!(tokio::time::timeout(MOMENT, &mut running).await.is_err());
+    for id in ["a", "b"] {
+        sniper.consider(Trade { expires_at: None, created_at: None, ..trade(id, REDLINE) });
     }
+    {
+        let engine = sniper.lock();
+        let Executor::Live(sender) = &engine.executor else { panic!("a dry run") };
+        assert_eq!(*sender.sent.borrow(), ["a", "b"]);
+        assert_eq!((engine.sent_orders.len(), engine.pending.len()), (2, 0));
+    }
+    assert!(tokio::time::timeout(MOMENT, &mut running).await.is_err());
+    let engine = sniper.lock();
+    let counts = (engine.sent_orders.len(), engine.pending.len());
+    assert_eq!(counts, (0, 2), "the session was not woken");
 }
 
 #[tokio::test(start_paused = true)]
