@@ -6,7 +6,7 @@ use super::faults;
 use crate::{domain::money::Amount, domain::trade::TradeStatus};
 
 /// Maximum number of stored listings without an order; older ones are only counted.
-pub const UNORDERED_MAX: usize = 100_000;
+const UNORDERED_MAX: usize = 100_000;
 /// Maximum number of stored orders for unknown or evicted listings; further ones are dropped.
 const UNMATCHED_MAX: usize = 10_000;
 

@@ -6,7 +6,7 @@ use super::{faults::Fault, practice::PracticeItem};
 use crate::domain::money::{Amount, Decimals};
 
 /// Maximum average rate of listings per second.
-pub const RATE_PER_SECOND_MAX: u32 = 100_000;
+const RATE_PER_SECOND_MAX: u32 = 100_000;
 
 /// Settings of a simulated market. The default is that of `sniper sim`, but on a port chosen by the
 /// system.

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Maximum page size of `trades`. Source: client code of 2025.
-pub const PAGE_MAX: u64 = 250;
+const PAGE_MAX: u64 = 250;
 /// Page size of a query without `first`.
 const PAGE_DEFAULT: u64 = 50;
 /// Purchases per thousand on which a faulty page is wrong.
@@ -62,8 +62,6 @@ pub enum GraphqlCall {
     CurrentUser,
     /// `trades`: the open listings, or the purchases of a user.
     Trades(ListingQuery),
-    /// `{ __typename }`, which clients send to keep a connection warm.
-    Typename,
 }
 
 /// Arguments of `trades`.
@@ -93,15 +91,8 @@ pub fn parse_request(body: &[u8]) -> Result<GraphqlRequest, RequestRejection> {
         |message: &str| RequestRejection { status: 400, body: error_body(message, "BAD_REQUEST") };
     let body: Value =
         serde_json::from_slice(body).map_err(|_not_json| bad("POST body is not JSON"))?;
-    let Some(text) = body.get("query").and_then(Value::as_str) else {
-        let persisted = body.pointer("/extensions/persistedQuery").is_some();
-        return Err(if persisted {
-            let message = "PersistedQueryNotFound";
-            RequestRejection { status: 200, body: error_body(message, "PERSISTED_QUERY_NOT_FOUND") }
-        } else {
-            bad("POST body missing a query")
-        });
-    };
+    let text = body.get("query").and_then(Value::as_str);
+    let text = text.ok_or_else(|| bad("POST body missing a query"))?;
     let variables = body.get("variables").unwrap_or(&Value::Null);
     let (kind, field) = parse_query(text, variables).map_err(|error| bad(&error.to_string()))?;
     let call = match (kind, &*field.name) {
@@ -110,7 +101,6 @@ pub fn parse_request(body: &[u8]) -> Result<GraphqlRequest, RequestRejection> {
         (OperationKind::Query, "trades") => {
             GraphqlCall::Trades(parse_listing_query(&field).map_err(|error| bad(&error))?)
         }
-        (_, "__typename") => GraphqlCall::Typename,
         (_, name) => return Err(bad(&format!("Cannot query field \"{name}\" on type \"Query\"."))),
     };
     let sample = match &call {
@@ -119,7 +109,6 @@ pub fn parse_request(body: &[u8]) -> Result<GraphqlRequest, RequestRejection> {
         GraphqlCall::Trades(_) => {
             page_json(&[edge_json(complete_listing().json(Generation::B), 1)], false)
         }
-        GraphqlCall::Typename => Value::Null,
     };
     match field.select(&sample, &mut String::new()) {
         Ok(()) => Ok(GraphqlRequest { call, field }),
@@ -183,7 +172,6 @@ pub fn respond(
     market.advance(now, events);
     let ParsedRequest { request, signed_in, fault } = parsed;
     let data = match &request.call {
-        GraphqlCall::Typename => return r#"{"data":{"__typename":"Query"}}"#.to_owned(),
         GraphqlCall::CurrentUser if signed_in => {
             let balance = match fault {
                 Some((FaultKind::BalanceStale, mut rng)) => {
@@ -815,20 +803,6 @@ mod tests {
         check(FaultKind::ListShort, 0, |node| node["status"] == "JOINED");
         check(FaultKind::ListNull, 10, Value::is_null);
         check(FaultKind::ListUnknownStatus, 10, |node| node["status"] == "OTHER");
-    }
-
-    #[test]
-    fn a_persisted_query_without_its_text_is_not_found() {
-        let body = json!({"operationName": "JoinTrades", "extensions": {"persistedQuery": {"sha256Hash": "0"}}});
-        let response = parse_request(body.to_string().as_bytes()).unwrap_err();
-        assert_eq!(response.status, 200);
-        assert!(response.body.contains("PersistedQueryNotFound"));
-    }
-
-    #[test]
-    fn a_typename_query_returns_the_query_type() {
-        let response = market_with_purchases(0).query("{ __typename }", Value::Null, false);
-        assert_eq!(response, json!({"data": {"__typename": "Query"}}));
     }
 
     fn names(fields: &[QueryField]) -> String {

@@ -194,8 +194,7 @@ impl GraphqlMarket {
     }
 }
 
-/// Returns the channels whose faults can affect a read. `{ __typename }`, which only keeps a
-/// connection warm, has none.
+/// Returns the channels whose faults can affect a read.
 fn channels(request: &GraphqlRequest, market: &MarketState) -> &'static [FaultChannel] {
     match &request.call {
         GraphqlCall::CurrentUser => &[FaultChannel::Reads, FaultChannel::Account],
@@ -203,7 +202,7 @@ fn channels(request: &GraphqlRequest, market: &MarketState) -> &'static [FaultCh
             &[FaultChannel::Reads, FaultChannel::Purchases]
         }
         GraphqlCall::Trades(_) => &[FaultChannel::Reads],
-        GraphqlCall::Join { .. } | GraphqlCall::Typename => &[],
+        GraphqlCall::Join { .. } => &[],
     }
 }
 

@@ -79,10 +79,9 @@ impl WireFormat for LisSkinsWire {
             ("GET", "/v1/market/info" | "/v1/market/history") => {
                 SimRoute::Read(&[FaultChannel::Reads, FaultChannel::Purchases])
             }
-            (
-                "GET",
-                "/v1/user/get-ws-token" | "/v1/market/search" | "/v1/market/check-availability",
-            ) => SimRoute::Read(&[FaultChannel::Reads]),
+            ("GET", "/v1/user/get-ws-token" | "/v1/market/search") => {
+                SimRoute::Read(&[FaultChannel::Reads])
+            }
             _ => return None,
         })
     }
@@ -208,8 +207,7 @@ impl WireFormat for LisSkinsWire {
             }
             "/v1/market/info" => return info(state, request, read),
             "/v1/market/history" => return history(state, request, read),
-            "/v1/market/search" => return search(state, request, read.now),
-            _ => availability(state, request),
+            _ => return search(state, request, read.now),
         };
         ServerAnswer::new(200, json!({"data": data}))
     }
@@ -260,17 +258,13 @@ fn purchases_json(purchases: &[Option<Purchase>]) -> Vec<Value> {
     purchases.iter().map(|one| one.as_ref().map_or_else(unreadable, purchase_json)).collect()
 }
 
-/// Answers a look-up by own ids or by purchase ids. Unknown ids are absent.
+/// Answers a look-up by own ids. Unknown ids are absent.
 fn info(state: &WireState<LisSkinsWire>, request: &SimRequest<'_>, read: SimRead) -> ServerAnswer {
     let own_ids: BTreeSet<&str> = request.query.all("custom_ids[]").collect();
-    let numbers: BTreeSet<u64> =
-        request.query.all("purchase_ids[]").filter_map(|id| id.parse().ok()).collect();
-    if own_ids.len() > LOOK_UP_MAX || numbers.len() > LOOK_UP_MAX {
+    if own_ids.len() > LOOK_UP_MAX {
         return error(422, "invalid_custom_ids_value");
     }
-    let is_requested = |purchase: &Purchase| {
-        own_ids.contains(&*purchase.own_id) || numbers.contains(&purchase.number)
-    };
+    let is_requested = |purchase: &Purchase| own_ids.contains(&*purchase.own_id);
     let found = state.market.read_purchases(read.now, read.fault, is_requested);
     ServerAnswer::new(200, json!({"data": purchases_json(&found)}))
 }
@@ -280,16 +274,10 @@ fn history(
     request: &SimRequest<'_>,
     read: SimRead,
 ) -> ServerAnswer {
-    let number = |key| request.query.get(key).and_then(|value| value.parse::<i64>().ok());
-    let seconds = |time: UnixMs| time.0.div_euclid(1_000);
-    let (start, end) = (number("start_unix_time"), number("end_unix_time"));
-    let is_requested = |purchase: &Purchase| {
-        let at = seconds(purchase.created_at);
-        start.is_none_or(|start| start <= at) && end.is_none_or(|end| at <= end)
-    };
-    let mut found = state.market.read_purchases(read.now, read.fault, is_requested);
+    let mut found = state.market.read_purchases(read.now, read.fault, |_purchase| true);
     found.reverse();
-    let page = number("page").and_then(|page| usize::try_from(page).ok()).unwrap_or(1).max(1);
+    let page = request.query.get("page").and_then(|page| page.parse::<usize>().ok());
+    let page = page.unwrap_or(1).max(1);
     let first = page.saturating_sub(1).saturating_mul(HISTORY_PAGE).min(found.len());
     let last = first.saturating_add(HISTORY_PAGE).min(found.len());
     let meta = json!({
@@ -302,22 +290,6 @@ fn history(
     ServerAnswer::new(200, json!({"data": data, "meta": meta}))
 }
 
-fn availability(state: &WireState<LisSkinsWire>, request: &SimRequest<'_>) -> Value {
-    let ids = request.query.all("ids[]").filter_map(|id| id.parse::<u64>().ok());
-    let (mut available, mut unavailable) = (serde_json::Map::new(), Vec::new());
-    for id in ids.take(LOOK_UP_MAX) {
-        match state.market.listing(id) {
-            Some(listing) => {
-                available.insert(id.to_string(), dollars(listing.price));
-            }
-            None => unavailable.push(id),
-        }
-    }
-    // An empty map comes as an empty list.
-    let available = if available.is_empty() { json!([]) } else { Value::Object(available) };
-    json!({"available_skins": available, "unavailable_skin_ids": unavailable})
-}
-
 /// Answers a search, which is behind by some time. The cursor is the number of listings before it.
 fn search(
     state: &WireState<LisSkinsWire>,
@@ -326,25 +298,19 @@ fn search(
 ) -> ServerAnswer {
     let query = &request.query;
     let amount = |key| query.get(key).and_then(|text| Amount::parse(text, Decimals::Two).ok());
-    let (from, to) = (amount("price_from"), amount("price_to"));
+    let price_max = amount("price_to");
     let names: BTreeSet<&str> = query.all("names[]").collect();
     let until = state.market.clock(now).minus(state.market.repricing.search_behind);
     let name_of = |listing: &SimListing| names::split(&listing.item.market_name).without_phase;
     let fits = |listing: &&SimListing| {
         listing.created_at <= until
-            && from.is_none_or(|from| from <= listing.price)
-            && to.is_none_or(|to| listing.price <= to)
+            && price_max.is_none_or(|price_max| listing.price <= price_max)
             && (query.get("only_unlocked") != Some("1") || listing.unlock_at.is_none())
             && (names.is_empty() || names.contains(&*name_of(listing)))
     };
-    if query.get("game").is_some_and(|game| game != "csgo") {
-        return ServerAnswer::new(200, json!({"data": [], "meta": {"next_cursor": null}}));
-    }
     let mut found: Vec<&SimListing> = state.market.open().filter(fits).collect();
     match query.get("sort_by") {
-        Some("oldest") => {}
         Some("lowest_price") => found.sort_by_key(|listing| listing.price),
-        Some("highest_price") => found.sort_by_key(|listing| std::cmp::Reverse(listing.price)),
         _ => found.reverse(),
     }
     let number = |key| query.get(key).and_then(|text| text.parse::<usize>().ok());

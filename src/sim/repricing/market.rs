@@ -154,10 +154,6 @@ impl RepricingModel {
         }
     }
 
-    pub const fn balance(&self) -> Amount {
-        self.balance
-    }
-
     pub const fn books(&self) -> &SalesBooks {
         &self.books
     }
@@ -165,11 +161,6 @@ impl RepricingModel {
     /// Returns the open listings, oldest first.
     pub fn open(&self) -> impl DoubleEndedIterator<Item = &SimListing> {
         self.open.values()
-    }
-
-    /// Returns the open listing with this id.
-    pub fn listing(&self, id: u64) -> Option<&SimListing> {
-        self.open.get(&id)
     }
 
     fn list_generated(&mut self, at: Duration, item: ListedItem, events: &mut Vec<SimEvent>) {
@@ -918,7 +909,7 @@ mod tests {
         let mut market = open(&SimSettings { delivery, ..quiet() });
         let mut events = Vec::new();
         let id = market.list_items(Duration::ZERO, vec![redline(1_000)], &mut events)[0];
-        let before = market.balance();
+        let before = market.balance;
         let bought = market.buy(Duration::ZERO, &order(id, 1_000, "a"), &mut events).unwrap();
         let sent_at = market.next_due().unwrap();
         market.advance(sent_at, &mut events);
@@ -927,7 +918,7 @@ mod tests {
         market.return_purchase(bought.number, reason, sent_at, &mut events);
         market.advance(Duration::from_secs(3_600), &mut events);
         assert!(market.is_at(bought.number, PurchaseStage::Returned(reason)));
-        assert_eq!(market.balance(), before);
+        assert_eq!(market.balance, before);
     }
 
     proptest! {
@@ -955,9 +946,9 @@ mod tests {
                     prop_assert!(purchase.price <= order.limit);
                     prop_assert_eq!(purchase.listing.id, ids[which]);
                 }
-                prop_assert!(Amount::ZERO <= market.balance());
+                prop_assert!(Amount::ZERO <= market.balance);
                 let spent = market.history().spent();
-                prop_assert_eq!(market.balance().saturating_add(spent), balance);
+                prop_assert_eq!(market.balance.saturating_add(spent), balance);
                 prop_assert_eq!(market.books().booked_twice().count(), 0);
             }
             let sold: BTreeSet<u64> = market.books().sales().map(|sale| sale.listing).collect();

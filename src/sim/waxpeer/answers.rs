@@ -30,8 +30,6 @@ use crate::{
 
 /// Maximum number of ids in a look-up.
 const LOOK_UP_MAX: usize = 100;
-/// Number of purchases of a page of the history.
-const HISTORY_PAGE: usize = 50;
 /// Maximum length of an own order id.
 const PROJECT_ID_BYTES_MAX: usize = 50;
 /// Time for which an accepted trade is protected.
@@ -76,13 +74,10 @@ impl WireFormat for WaxpeerWire {
         Some(match (request.method, request.path) {
             ("GET", "/v1/buy-one-p2p") => SimRoute::Order,
             ("GET", "/v1/user") => SimRoute::Read(&[FaultChannel::Reads, FaultChannel::Account]),
-            ("GET", "/v1/check-many-project-id" | "/v1/check-many-steam" | "/v1/history")
-            | ("POST", "/v1/my-history") => {
+            ("GET", "/v1/check-many-project-id") => {
                 SimRoute::Read(&[FaultChannel::Reads, FaultChannel::Purchases])
             }
-            ("GET", "/v1/check-availability") | ("POST", "/v1/check-tradelink") => {
-                SimRoute::Read(&[FaultChannel::Reads])
-            }
+            ("POST", "/v1/check-tradelink") => SimRoute::Read(&[FaultChannel::Reads]),
             _ => return None,
         })
     }
@@ -159,7 +154,6 @@ impl WireFormat for WaxpeerWire {
     }
 
     fn read(state: &mut WireState<Self>, request: &SimRequest<'_>, read: SimRead) -> ServerAnswer {
-        let query = &request.query;
         match request.path {
             "/v1/user" => {
                 let wallet = mills(state.market.read_balance(read.now, read.fault));
@@ -171,21 +165,8 @@ impl WireFormat for WaxpeerWire {
                 });
                 ServerAnswer::new(200, json!({"success": true, "user": user}))
             }
-            "/v1/check-many-project-id" => {
-                let ids: BTreeSet<&str> = query.all("id").collect();
-                if ids.len() > LOOK_UP_MAX {
-                    return rejection_answer("Too many ids");
-                }
-                let is_requested = |purchase: &Purchase| ids.contains(&*purchase.own_id);
-                trades(state, read, is_requested)
-            }
-            "/v1/check-many-steam" => {
-                let ids: BTreeSet<u64> = query.all("id").filter_map(|id| id.parse().ok()).collect();
-                trades(state, read, |purchase| ids.contains(&purchase.number))
-            }
-            "/v1/my-history" | "/v1/history" => history(state, request, read),
-            "/v1/check-tradelink" => check_trade_link(request.body),
-            _ => availability(state, request),
+            "/v1/check-many-project-id" => look_up(state, request, read),
+            _ => check_trade_link(request.body),
         }
     }
 
@@ -235,76 +216,20 @@ fn trades_json(purchases: &[Option<Purchase>], now: UnixMs) -> Vec<Value> {
     purchases.iter().map(trade).collect()
 }
 
-/// Answers a look-up. Unknown ids are absent.
-fn trades(
-    state: &WireState<WaxpeerWire>,
-    read: SimRead,
-    is_requested: impl Fn(&Purchase) -> bool,
-) -> ServerAnswer {
-    let found = state.market.read_purchases(read.now, read.fault, is_requested);
-    let trades = trades_json(&found, state.market.clock(read.now));
-    ServerAnswer::new(200, json!({"success": true, "trades": trades}))
-}
-
-/// Returns a purchase as both lists of purchases contain it; `None` is one that is unreadable.
-fn listed_json(purchase: Option<&Purchase>, now: UnixMs) -> Value {
-    let Some(purchase) = purchase else { return json!({"id": "?", "item_id": null}) };
-    let (status, reason) = status(purchase, now);
-    let created = purchase.created_at.to_string();
-    json!({
-        "id": purchase.number,
-        "item_id": purchase.listing.id.to_string(),
-        "name": names::split(&purchase.market_name).with_phase,
-        "game": "csgo",
-        "price": mills(purchase.price),
-        "give_amount": 0,
-        "status": status,
-        "reason": reason,
-        "action": "buy",
-        "date": created,
-        "created": created,
-        "image": "https://example.invalid/i.png",
-    })
-}
-
-/// Answers with the account's purchases, newest first. The two endpoints name the list differently.
-fn history(
+/// Answers a look-up by own ids. Unknown ids are absent.
+fn look_up(
     state: &WireState<WaxpeerWire>,
     request: &SimRequest<'_>,
     read: SimRead,
 ) -> ServerAnswer {
-    let body: Value = serde_json::from_slice(request.body).unwrap_or(Value::Null);
-    let in_query = || request.query.get("skip").and_then(|skip| skip.parse().ok());
-    let skip = body.get("skip").and_then(Value::as_u64).or_else(in_query).unwrap_or(0);
-    let mut found = state.market.read_purchases(read.now, read.fault, |_purchase| true);
-    found.reverse();
-    let first = usize::try_from(skip).unwrap_or(usize::MAX).min(found.len());
-    let last = first.saturating_add(HISTORY_PAGE).min(found.len());
-    let page = found.get(first..last).unwrap_or_default();
-    let now = state.market.clock(read.now);
-    let page: Vec<Value> = page.iter().map(|one| listed_json(one.as_ref(), now)).collect();
-    let body = match request.path {
-        "/v1/my-history" => json!({"success": true, "data": {"trades": page, "transactions": []}}),
-        _ => json!({"success": true, "history": page}),
-    };
-    ServerAnswer::new(200, body)
-}
-
-/// Answers with those of the requested listings that are open.
-fn availability(state: &WireState<WaxpeerWire>, request: &SimRequest<'_>) -> ServerAnswer {
-    let ids = request.query.all("item_id").take(LOOK_UP_MAX);
-    let open = ids.filter_map(|id| id.parse().ok()).filter_map(|id| state.market.listing(id));
-    let items = open.map(|listing| {
-        json!({
-            "item_id": listing.id.to_string(),
-            "name": names::split(&listing.item.market_name).with_phase,
-            "price": mills(listing.price),
-            "selling": true,
-            "image": "https://example.invalid/i.png",
-        })
-    });
-    let items: Vec<Value> = items.collect();
-    ServerAnswer::new(200, json!({"success": true, "items": items}))
+    let ids: BTreeSet<&str> = request.query.all("id").collect();
+    if ids.len() > LOOK_UP_MAX {
+        return rejection_answer("Too many ids");
+    }
+    let is_requested = |purchase: &Purchase| ids.contains(&*purchase.own_id);
+    let found = state.market.read_purchases(read.now, read.fault, is_requested);
+    let trades = trades_json(&found, state.market.clock(read.now));
+    ServerAnswer::new(200, json!({"success": true, "trades": trades}))
 }
 
 fn check_trade_link(body: &[u8]) -> ServerAnswer {

@@ -206,14 +206,6 @@ fn an_order_buys_at_the_current_price_and_can_be_looked_up() {
     assert_eq!((&trade["price"], &trade["status"]), (&json!(9_501), &json!(0)));
     assert!(trade["send_until"].as_str().unwrap().parse::<u64>().is_ok());
     assert_eq!(look_up(&market, "own-2"), json!([]));
-    let number = answer["id"].as_u64().unwrap();
-    let found = get(&market, "check-many-steam", &format!("&id={number}"));
-    assert_eq!(found["trades"][0]["project_id"], "own-1");
-    let history = get(&market, "history", "");
-    assert_eq!(history["history"][0]["item_id"], id.to_string());
-    let head = format!("POST /v1/my-history?api={}", market.account().key);
-    let own = Http::connect(market.address()).request(&head, "", r#"{"skip":0,"sort":"DESC"}"#);
-    assert_eq!(own.unwrap().json()["data"]["trades"][0]["action"], "buy");
     let books = market.books();
     let sale = books.sales().next().unwrap();
     assert_eq!(
@@ -317,9 +309,8 @@ fn a_look_up_can_have_an_unreadable_entry() {
 }
 
 #[test]
-fn the_trade_link_and_the_availability_can_be_checked() {
+fn the_trade_link_can_be_checked_and_a_wrong_key_is_rejected() {
     let market = open(still());
-    let id = list_one(&market);
     let check = |link: &str| {
         let head = format!("POST /v1/check-tradelink?api={}", market.account().key);
         let body = json!({"tradelink": link}).to_string();
@@ -327,8 +318,6 @@ fn the_trade_link_and_the_availability_can_be_checked() {
     };
     let own = sniper::sim::repricing::server::AccountKeys::trade_url();
     assert_eq!((check(&own), check("https://example.invalid")), (json!(true), json!(false)));
-    let items = get(&market, "check-availability", &format!("&item_id={id}&item_id=7"));
-    assert_eq!(items["items"].as_array().unwrap().len(), 1);
     let wrong = Http::connect(market.address()).request("GET /v1/user?api=wrong", "", "");
     assert_eq!(wrong.unwrap().status, 403);
 }
