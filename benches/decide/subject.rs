@@ -12,7 +12,7 @@ use sniper::{
         csgoroll::{feed::NextPayload, scan::scan},
     },
     protocol::{FeedMessage, GraphqlTransportWs, ProtocolEvent, Subscription, SubscriptionState},
-    whitelist::{Decision, ItemPattern, WearSet, Whitelist, WhitelistEntry},
+    whitelist::{Decision, ItemPattern, Whitelist, WhitelistEntry},
 };
 
 /// A subscribed feed session with a whitelist.
@@ -26,22 +26,11 @@ pub(crate) struct Subject {
 /// Returns an entry for an item, without an effective price limit.
 pub(crate) fn entry(item: &str) -> WhitelistEntry {
     WhitelistEntry {
-        name: None,
         item: ItemPattern::Named(item.to_owned()),
-        wears: WearSet::ANY,
-        stattrak: false,
-        souvenir: false,
-        float_min: None,
-        float_max: None,
-        min_price: Amount::ZERO,
         max_price: Amount::from_cents(1_000_000_000),
         max_markup: Some(Percent::from_hundredths(1_000_000)),
         max_quantity: 1,
-        max_total: None,
-        max_age: None,
-        percent: None,
-        filter: None,
-        group: None,
+        ..WhitelistEntry::default()
     }
 }
 

@@ -34,7 +34,7 @@ use sniper::{
         AccountReading, Ledger, LedgerLocation, OrderRequest, OwnTrade, RiskRejection,
         reader::LedgerReader,
     },
-    whitelist::{ItemPattern, WearSet, WhitelistEntry},
+    whitelist::WhitelistEntry,
 };
 
 /// Number of measured orders.
@@ -219,20 +219,10 @@ fn budget() -> Budget {
 fn entry() -> WhitelistEntry {
     WhitelistEntry {
         name: Some("anything".to_owned()),
-        item: ItemPattern::Any,
-        wears: WearSet::ANY,
-        stattrak: false,
-        souvenir: false,
-        float_min: None,
-        float_max: None,
-        min_price: Amount::ZERO,
         max_price: Amount::MAX,
         max_markup: Some(Percent::from_hundredths(0)),
         max_quantity: u32::MAX,
         max_total: Some(Amount::MAX),
-        max_age: None,
-        percent: None,
-        filter: None,
-        group: None,
+        ..WhitelistEntry::default()
     }
 }

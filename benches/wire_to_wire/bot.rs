@@ -260,7 +260,7 @@ async fn session<M: Marketplace>(
     let filler = feed.fill_gaps();
     let mut session = TradingSession::start(&feed, filler, options).unwrap();
     let has_prices = !feed.config.prices.sources.is_empty();
-    let max_prices = feed.wanted.borrow().len();
+    let max_prices = feed.wanted.borrow().max_prices().count();
     assert!(!has_prices || max_prices > feed.config.whitelist.len(), "only {max_prices} items");
     let observers = alerts.map(|alerts| {
         let dashboard = session.dashboard_address().expect("the page is served");

@@ -11,9 +11,10 @@ use crate::{
 };
 
 /// Items that an entry matches.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ItemPattern {
     /// `"*"`: every item.
+    #[default]
     Any,
     /// One item by its [base name](crate::domain::item_name::ItemName::base).
     Named(String),
@@ -78,7 +79,9 @@ pub struct EntryGroup {
 }
 
 /// Validated entry: its minima do not exceed its maxima.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// The default accepts every item, and buys none: its limits of price and quantity are zero.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WhitelistEntry {
     /// Label chosen by the user, for logs and the ledger.
     pub name: Option<String>,

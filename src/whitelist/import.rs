@@ -12,7 +12,7 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     config::{document::corrected_amount, settings::ENTRY_KEYS},
     domain::{
-        money::{Amount, Decimals},
+        money::Decimals,
         whitelist_entry::{ItemPattern, WhitelistEntry},
     },
     prices::parse::split_csv,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Maximum number of rows of one file.
-pub const ROWS_MAX: usize = 100_000;
+const ROWS_MAX: usize = 100_000;
 
 /// Keys of an entry, each with the column names that other tools use for it, in lower case. Any
 /// other key of an entry is a column of its own name.
@@ -433,17 +433,14 @@ fn identity(
         ItemPattern::Named(item) => ItemPattern::Named(composed(item).to_lowercase()),
     };
     EntryIdentity::Entry(Box::new(WhitelistEntry {
-        name: None,
         item,
-        min_price: Amount::ZERO,
-        max_price: Amount::ZERO,
-        max_markup: None,
-        max_quantity: 0,
-        max_total: None,
-        max_age: None,
-        percent: None,
-        group: None,
-        ..entry
+        wears: entry.wears,
+        stattrak: entry.stattrak,
+        souvenir: entry.souvenir,
+        float_min: entry.float_min,
+        float_max: entry.float_max,
+        filter: entry.filter,
+        ..WhitelistEntry::default()
     }))
 }
 

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Maximum number of listings that are kept of one item.
-pub const SAMPLES_MAX: usize = 64;
+const SAMPLES_MAX: usize = 64;
 
 /// A listing of an item that has a reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

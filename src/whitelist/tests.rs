@@ -52,22 +52,11 @@ pub(crate) fn trade(id: &str, market_name: &str) -> Trade<'static> {
 /// Returns an entry for the Redline of any wear, up to 12.50 coins and 2 % markup.
 pub(crate) fn entry() -> WhitelistEntry {
     WhitelistEntry {
-        name: None,
         item: ItemPattern::Named("AK-47 | Redline".to_owned()),
-        wears: WearSet::ANY,
-        stattrak: false,
-        souvenir: false,
-        float_min: None,
-        float_max: None,
-        min_price: Amount::ZERO,
         max_price: Amount::from_cents(1_250),
         max_markup: Some(Percent::from_hundredths(200)),
         max_quantity: 1,
-        max_total: None,
-        max_age: None,
-        percent: None,
-        filter: None,
-        group: None,
+        ..WhitelistEntry::default()
     }
 }
 

@@ -13,7 +13,7 @@ use sniper::{
         time::UnixMs,
         trade::{Trade, TradeId},
         wanted_items::WantedItems,
-        whitelist_entry::{ItemPattern, WearSet, WhitelistEntry},
+        whitelist_entry::WhitelistEntry,
     },
     json::FromCursor as _,
     markets::{
@@ -47,22 +47,10 @@ fn star(percent: i64) -> WhitelistEntry {
         min_reference: None,
     };
     WhitelistEntry {
-        name: None,
-        item: ItemPattern::Any,
-        wears: WearSet::ANY,
-        stattrak: false,
-        souvenir: false,
-        float_min: None,
-        float_max: None,
-        min_price: Amount::ZERO,
         max_price: Amount::from_cents(100_000_000),
-        max_markup: None,
         max_quantity: 1_000,
-        max_total: None,
-        max_age: None,
         percent: Some(rule),
-        filter: None,
-        group: None,
+        ..WhitelistEntry::default()
     }
 }
 

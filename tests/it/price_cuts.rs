@@ -12,7 +12,7 @@ use sniper::{
     config::{Config, Credential, Endpoints},
     domain::money::Amount,
     markets::lis_skins::LisSkins,
-    whitelist::{ItemPattern, WearSet, WhitelistEntry},
+    whitelist::{ItemPattern, WhitelistEntry},
     ws::{self, policy::ReconnectPolicy},
 };
 use tokio::{sync::Notify, time::timeout};
@@ -28,22 +28,10 @@ use crate::{
 
 fn entry(item: &str, dollars: i64) -> WhitelistEntry {
     WhitelistEntry {
-        name: None,
         item: ItemPattern::Named(item.to_owned()),
-        wears: WearSet::ANY,
-        stattrak: false,
-        souvenir: false,
-        float_min: None,
-        float_max: None,
-        min_price: Amount::ZERO,
         max_price: Amount::from_cents(dollars * 100),
-        max_markup: None,
         max_quantity: 1,
-        max_total: None,
-        max_age: None,
-        percent: None,
-        filter: None,
-        group: None,
+        ..WhitelistEntry::default()
     }
 }
 

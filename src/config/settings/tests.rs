@@ -73,19 +73,13 @@ fn the_example_contains_the_defaults() {
         name: Some("redline".to_owned()),
         item: ItemPattern::Named("AK-47 | Redline".to_owned()),
         wears: WearSet::ANY.with(Wear::FieldTested),
-        stattrak: false,
-        souvenir: false,
         float_min: PaintWear::parse("0.15"),
         float_max: PaintWear::parse("0.22"),
         min_price: Amount::from_cents(100),
         max_price: Amount::from_cents(1_250),
         max_markup: Some(Percent::default()),
         max_quantity: 1,
-        max_total: None,
-        max_age: None,
-        percent: None,
-        filter: None,
-        group: None,
+        ..WhitelistEntry::default()
     };
     let entries: Vec<WhitelistEntry> =
         policy.entries.found.into_iter().map(|found| found.entry).collect();

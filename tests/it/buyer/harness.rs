@@ -21,7 +21,7 @@ use sniper::{
         http_message::{Auth, HttpRequest, HttpResponse},
         tls::Tls,
     },
-    whitelist::{ItemPattern, WearSet, WhitelistEntry},
+    whitelist::WhitelistEntry,
 };
 use tokio::{sync::mpsc, time::timeout};
 
@@ -97,22 +97,10 @@ pub(crate) fn approved(id: &str) -> ApprovedOrder {
     let price = Amount::from_cents(1_000);
     let budget = Budget { max_price: price, total: price, ..Budget::default() };
     let entry = WhitelistEntry {
-        name: None,
-        item: ItemPattern::Any,
-        wears: WearSet::ANY,
-        stattrak: false,
-        souvenir: false,
-        float_min: None,
-        float_max: None,
-        min_price: Amount::ZERO,
         max_price: price,
         max_markup: Some(Percent::from_hundredths(0)),
         max_quantity: 1,
-        max_total: None,
-        max_age: None,
-        percent: None,
-        filter: None,
-        group: None,
+        ..WhitelistEntry::default()
     };
     let mut ledger = Ledger::in_memory(budget, &[entry], false);
     let (id, keyed_by) = (TradeId::new(id).unwrap(), KeyedBy::Id);

@@ -8,7 +8,7 @@ use sniper::{
     json::FromCursor as _,
     markets::csgoroll::feed::NextPayload,
     protocol::{FeedMessage, GraphqlTransportWs, ProtocolEvent, Subscription, SubscriptionState},
-    whitelist::{ItemPattern, WearSet, Whitelist, WhitelistEntry},
+    whitelist::{ItemPattern, Whitelist, WhitelistEntry},
 };
 
 use super::plain::ParsedMessage;
@@ -73,22 +73,13 @@ impl Reader {
 /// Returns a whitelist that the test messages match or narrowly miss.
 pub(crate) fn whitelist() -> Whitelist {
     let entry = |item: &str, max_price| WhitelistEntry {
-        name: None,
         item: ItemPattern::Named(item.to_owned()),
-        wears: WearSet::ANY,
-        stattrak: false,
-        souvenir: false,
-        float_min: None,
         float_max: PaintWear::parse("0.2"),
         min_price: Amount::from_cents(100),
         max_price: Amount::from_cents(max_price),
         max_markup: Some(Percent::from_hundredths(500)),
         max_quantity: 1,
-        max_total: None,
-        max_age: None,
-        percent: None,
-        filter: None,
-        group: None,
+        ..WhitelistEntry::default()
     };
     Whitelist::new(vec![entry("AK-47 | Redline", 1_250), entry("AWP | Neo-Noir", 5_000)])
 }

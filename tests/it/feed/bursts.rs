@@ -14,7 +14,7 @@ use sniper::{
         money::Amount,
         trade::TradeStatus,
         wanted_items::WantedItems,
-        whitelist_entry::{ItemPattern, WearSet, WhitelistEntry},
+        whitelist_entry::{ItemPattern, WhitelistEntry},
     },
     markets::{csgoroll::Csgoroll, waxpeer::Waxpeer},
     recording::{
@@ -35,22 +35,10 @@ use super::{
 
 fn wanting(item: &str) -> Arc<[WhitelistEntry]> {
     Arc::new([WhitelistEntry {
-        name: None,
         item: ItemPattern::Named(item.to_owned()),
-        wears: WearSet::ANY,
-        stattrak: false,
-        souvenir: false,
-        float_min: None,
-        float_max: None,
-        min_price: Amount::ZERO,
         max_price: Amount::from_cents(2_000),
-        max_markup: None,
         max_quantity: 1,
-        max_total: None,
-        max_age: None,
-        percent: None,
-        filter: None,
-        group: None,
+        ..WhitelistEntry::default()
     }])
 }
 

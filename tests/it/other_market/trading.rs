@@ -17,7 +17,7 @@ use sniper::{
     net::tls::Tls,
     shutdown::{Shutdown, ShutdownReason},
     sniper::Sniper,
-    whitelist::{ItemPattern, WearSet, WhitelistEntry},
+    whitelist::{ItemPattern, WhitelistEntry},
     ws::{self, Feed, policy::ReconnectPolicy},
 };
 use tempfile::TempDir;
@@ -40,20 +40,9 @@ fn redline() -> WhitelistEntry {
     WhitelistEntry {
         name: Some("redline".to_owned()),
         item: ItemPattern::Named("AK-47 | Redline".to_owned()),
-        wears: WearSet::ANY,
-        stattrak: false,
-        souvenir: false,
-        float_min: None,
-        float_max: None,
-        min_price: Amount::ZERO,
         max_price: thousandths(10_157),
-        max_markup: None,
         max_quantity: 10,
-        max_total: None,
-        max_age: None,
-        percent: None,
-        filter: None,
-        group: None,
+        ..WhitelistEntry::default()
     }
 }
 
