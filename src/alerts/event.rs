@@ -365,33 +365,19 @@ impl AlertEvent {
         }
     }
 
-    /// Returns the order of an event about one. Many such events can arrive at once, so they are
-    /// collected.
-    pub const fn order(&self) -> Option<&AlertOrder> {
-        match self {
-            Self::Bought { order, .. }
-            | Self::WouldBuy { order }
-            | Self::Rejected { order, .. }
-            | Self::Unknown { order, .. }
-            | Self::NotBought { order }
-            | Self::Cancelled { order }
-            | Self::Refunded { order } => Some(order),
-            _ => None,
-        }
-    }
-
-    /// Returns the word that follows the number of such events in a digest: `12 bought`.
-    pub const fn digest_word(&self) -> &'static str {
-        match self {
-            Self::Bought { .. } => "bought",
-            Self::WouldBuy { .. } => "would buy (dry run)",
-            Self::Rejected { .. } => "rejected",
-            Self::Unknown { .. } => "unknown",
-            Self::NotBought { .. } => "not bought",
-            Self::Cancelled { .. } => "cancelled",
-            Self::Refunded { .. } => "returned",
-            _ => "others",
-        }
+    /// Returns the order of an event about one, and the word that follows the number of such events
+    /// in a digest: `12 bought`. Many of them can arrive at once, so they are collected.
+    pub const fn order(&self) -> Option<(&AlertOrder, &'static str)> {
+        Some(match self {
+            Self::Bought { order, .. } => (order, "bought"),
+            Self::WouldBuy { order } => (order, "would buy (dry run)"),
+            Self::Rejected { order, .. } => (order, "rejected"),
+            Self::Unknown { order, .. } => (order, "unknown"),
+            Self::NotBought { order } => (order, "not bought"),
+            Self::Cancelled { order } => (order, "cancelled"),
+            Self::Refunded { order } => (order, "returned"),
+            _ => return None,
+        })
     }
 
     pub fn title(&self) -> String {
@@ -492,11 +478,35 @@ impl AlertEvent {
                 lines.collect::<String>() + "Counted as spent until resolved. See: sniper ledger"
             }
             Self::Resumed => "Orders are sent again.".to_owned(),
-            _ => self.condition_text(),
+            Self::AccountUnread { .. }
+            | Self::NoOrders { .. }
+            | Self::OrdersAgain { .. }
+            | Self::EntryComplete { .. } => self.obstacle_text(),
+            Self::FeedBlocked { .. }
+            | Self::FeedDown { .. }
+            | Self::FeedFlapping { .. }
+            | Self::FeedBack { .. }
+            | Self::LimitReached { .. }
+            | Self::BalanceLow { .. }
+            | Self::BalanceRestored { .. }
+            | Self::DiskLow { .. }
+            | Self::DiskRestored { .. }
+            | Self::LedgerFailed { .. }
+            | Self::PricesStale { .. }
+            | Self::PricesFresh { .. }
+            | Self::PricesRemoved { .. }
+            | Self::SharedDown { .. }
+            | Self::SharedBack { .. }
+            | Self::SharedRejected { .. }
+            | Self::SharedProblem { .. }
+            | Self::TookOver { .. }
+            | Self::OnStandby { .. }
+            | Self::DailySummary { .. } => self.condition_text(),
+            Self::AccountRead | Self::LedgerRestored => String::new(),
         }
     }
 
-    /// Returns the text of the events that [`text`](Self::text) does not handle itself.
+    /// Returns the text of the events that [`text`](Self::text) lists for it.
     fn condition_text(&self) -> String {
         match self {
             Self::FeedBlocked { block: FeedBlock::WebPage, cause } => format!(
@@ -563,11 +573,11 @@ impl AlertEvent {
                 format!("This bot sends no orders while another one of {standby} is active.")
             }
             Self::DailySummary { day, period, gaps, down } => day.summary(*period, *gaps, *down),
-            _ => self.obstacle_text(),
+            _ => String::new(),
         }
     }
 
-    /// Returns the text of the events about what prevents orders and has no halt.
+    /// Returns the text of the events about what prevents orders without a halt.
     fn obstacle_text(&self) -> String {
         match self {
             Self::AccountUnread { since, cause, remedy, is_needed } => {
@@ -598,7 +608,7 @@ impl AlertEvent {
         let mut set = |key: &str, value: Value| data.insert(key.to_owned(), value);
         set("title", self.title().into());
         set("text", self.text().into());
-        if let Some(order) = self.order() {
+        if let Some((order, _word)) = self.order() {
             set("item", order.item.as_deref().map(printable).into());
             set("price", order.price.to_string().into());
         }

@@ -83,6 +83,7 @@ pub async fn run(config: HeartbeatConfig, http: HttpClient, mut health: watch::R
                 Ok(Ok(reply)) => Some(format!("HTTP {}", reply.response.head.status)),
                 Ok(Err(error)) => match without_response(&error) {
                     Delivery::Retry { why, .. } => Some(why),
+                    // It has responded; only the body could not be read.
                     _ => None,
                 },
                 Err(_elapsed) => Some("no response in time".to_owned()),

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Time for which events about orders are collected at first.
-pub const BATCH_WINDOW: Duration = Duration::from_secs(2);
+const BATCH_WINDOW: Duration = Duration::from_secs(2);
 /// Maximum of this time, which doubles with each digest of orders.
 const BATCH_WINDOW_MAX: Duration = Duration::from_secs(300);
 /// Maximum number of waiting other events that are sent one by one, not as a digest.
@@ -87,13 +87,14 @@ pub struct AlertMessage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
     Delivered,
-    /// `after` is the wait, unless it grows with each failure. `is_requested`: by the response.
+    /// Try again after this wait; `None` stands for one that grows with each failure.
+    /// `is_requested` is `true` if the response asked for the wait.
     Retry {
         after: Option<Duration>,
         is_requested: bool,
         why: String,
     },
-    /// The channel does not accept this message, perhaps because of a fault that passes.
+    /// The channel does not accept this message, which may be a temporary fault.
     PossiblyRejected {
         why: String,
     },
@@ -248,9 +249,10 @@ impl AlertOutbox {
         }
         self.has_event_in_quiet_hours |= now.quiet_left(self.quiet).is_some();
         let is_loud = loudness == Loudness::On;
-        if let Some(order) = alert.event.order() {
-            let due = now.instant.checked_add(self.batch_window);
-            return self.orders.add(alert, order.price, is_loud, due);
+        if let Some((order, word)) = alert.event.order() {
+            self.orders.due =
+                self.orders.due.or_else(|| now.instant.checked_add(self.batch_window));
+            return self.orders.add(alert, (word, order.price), is_loud);
         }
         let new = WaitingAlert { alert: alert.clone(), is_loud, resolved_at: None };
         if WAITING_MAX <= self.waiting.len() {
@@ -405,7 +407,9 @@ impl AlertOutbox {
         let (after, is_requested, is_rejected) = match result {
             Delivery::Retry { after, is_requested, .. } => (after, is_requested, false),
             Delivery::PossiblyRejected { .. } => (None, false, true),
-            _ => (None, false, false),
+            Delivery::Delivered | Delivery::Rejected { .. } | Delivery::Disabled { .. } => {
+                (None, false, false)
+            }
         };
         attempt.rejections = attempt.rejections.saturating_add(u32::from(is_rejected));
         match result {
@@ -583,8 +587,7 @@ impl OrderBatch {
         Self { counts: Vec::new(), first_orders: Vec::new(), events: 0, is_loud: false, due: None }
     }
 
-    fn add(&mut self, alert: &Alert, price: Amount, is_loud: bool, due: Option<Instant>) {
-        let word = alert.event.digest_word();
+    fn add(&mut self, alert: &Alert, (word, price): (&'static str, Amount), is_loud: bool) {
         match self.counts.iter_mut().find(|(of, ..)| *of == word) {
             Some((_, count, coins)) => {
                 *count = count.saturating_add(1);
@@ -597,7 +600,6 @@ impl OrderBatch {
         }
         self.events = self.events.saturating_add(1);
         self.is_loud |= is_loud;
-        self.due = self.due.or(due);
     }
 
     /// Returns a text such as `12 bought, 96.40 coins; 3 rejected, 20.00 coins`.
@@ -622,7 +624,7 @@ impl OrderBatch {
             .first_orders
             .iter()
             .filter_map(|alert| {
-                let line = alert.event.order()?.line();
+                let line = alert.event.order()?.0.line();
                 Some(if is_one_kind { line } else { format!("{}: {line}", alert.event.title()) })
             })
             .collect();

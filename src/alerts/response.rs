@@ -57,11 +57,11 @@ pub fn delivery(kind: ChannelKind, response: &HttpResponse) -> Delivery {
         return Delivery::Delivered;
     }
     let body: ErrorBody = serde_json::from_slice(&response.body).unwrap_or_default();
-    let said = body.message.as_deref().or(body.description.as_deref()).or(body.error.as_deref());
-    let said = said.map_or_else(String::new, |said| format!(": {}", Escaped(said)));
+    let error = body.message.as_deref().or(body.description.as_deref()).or(body.error.as_deref());
+    let error = error.map_or_else(String::new, |error| format!(": {}", Escaped(error)));
     let why = match status {
         300..=399 => format!("HTTP {status}: a redirect, which is not followed"),
-        _ => format!("HTTP {status}{said}"),
+        _ => format!("HTTP {status}{error}"),
     };
     let discord = body.retry_after.and_then(|wait| Duration::try_from_secs_f64(wait).ok());
     let stated = discord.or(body.parameters.retry_after.map(Duration::from_secs));

@@ -102,7 +102,7 @@ fn is_past(last: Option<Instant>, interval: Duration, now: Instant) -> bool {
 }
 
 /// Returns `true` if a service manager wants notifications.
-pub fn is_present() -> bool {
+fn is_present() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 

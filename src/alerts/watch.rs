@@ -24,7 +24,7 @@ const FLAPPING_FACTOR: u32 = 2;
 const PENDING_MAX: Duration = Duration::from_secs(60);
 
 /// Time without an iteration of the event loop after which a heartbeat reports the loop.
-pub const LOOP_STALL: Duration = Duration::from_secs(15);
+const LOOP_STALL: Duration = Duration::from_secs(15);
 
 /// State of the feed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

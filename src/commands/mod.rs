@@ -46,9 +46,9 @@ pub mod man;
 pub mod markets;
 pub mod practice;
 pub mod prices;
-pub mod reload;
 pub mod profit;
 pub mod progress;
+pub mod reload;
 pub mod replay;
 pub mod report;
 pub mod run;
@@ -134,15 +134,15 @@ impl<'a> CommandContext<'a> {
         Ok(loaded)
     }
 
-    /// Returns the data directory and the state directory for a command about the running bot: its
-    /// own if the files that name them were edited since it started. Sets the unit of amounts to
-    /// that of its market, so this comes before the settings are loaded, which may be invalid or
-    /// name another market.
+    /// Returns the data directory and the state directory for a command about the running bot. If
+    /// the settings that name them were edited since the bot started, these are the directories
+    /// that it uses. Sets the unit of amounts to that of the bot's market, so this must be called
+    /// before the settings are loaded, which may be invalid or name another market.
     pub fn data_directories(&self) -> (PathBuf, Option<PathBuf>) {
         let BotPaths { market, settings, data, state } = BotPaths::of(&self.sources(false));
         let paths = |state| SettingsPaths { state_dir: state, settings: &settings };
         let bot = state.as_deref().and_then(|state| BotLocation::find(&data, paths(state)));
-        // A variable of this process is meant for this command.
+        // `SNIPER_DATA` in the environment names the directory for this command.
         let bot =
             bot.filter(|bot| process_environment("SNIPER_DATA").is_none() || bot.is_in(&data));
         unit::set(bot.as_ref().and_then(|bot| bot.market).unwrap_or(market).settings().unit);
@@ -276,11 +276,11 @@ pub fn block_on_busy_polling<T>(
     if spin {
         builder.event_interval(1);
     }
-    // A name look-up has a thread of its own, which must not use the CPU of the feed.
+    // A DNS look-up has a thread of its own, which must not use the CPU of the feed.
     let runtime = builder.enable_all().on_thread_start(affinity::unpin).build();
     let runtime = runtime.map_err(|error| AppError::start("the event loop", error))?;
     let done = runtime.block_on(future);
-    // A DNS lookup cannot be cancelled and may block for a long time.
+    // A DNS look-up cannot be cancelled and may block for a long time.
     runtime.shutdown_timeout(RUNTIME_END_MAX);
     done
 }

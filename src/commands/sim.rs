@@ -215,7 +215,7 @@ pub async fn serve(args: &SimArgs, market: AnySimulator, stop: &mut Shutdown) ->
 }
 
 /// Returns the lines of `.env` that connect a bot to this simulator.
-pub fn env_lines(market: &AnySimulator, args: &SimArgs) -> String {
+fn env_lines(market: &AnySimulator, args: &SimArgs) -> String {
     let seed = args.seed;
     let (option, folder) = if args.market == Market::default() {
         (String::new(), "practice".to_owned())

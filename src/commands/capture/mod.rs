@@ -70,10 +70,10 @@ Examples:
   sniper capture --out recordings binance-spot:BTCUSDT@bookTicker";
 
 /// Interval of the progress lines.
-pub const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// Time after which a source without recorded messages causes a warning.
-pub const NO_DATA_WARNING_AFTER: Duration = Duration::from_secs(5);
+const NO_DATA_WARNING_AFTER: Duration = Duration::from_secs(5);
 
 /// Arguments of `capture`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]

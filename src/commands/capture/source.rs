@@ -26,7 +26,7 @@ pub const PERP_MARKET_URL: &str = "wss://fstream.binance.com/market/ws";
 pub const SPOT_URL: &str = "wss://stream.binance.com:9443/ws";
 
 /// Maximum number of subscription messages for one address.
-pub const SUBSCRIBE_MAX: usize = 256;
+const SUBSCRIBE_MAX: usize = 256;
 /// Maximum length of a symbol or stream name, in characters.
 const WORD_CHARS_MAX: usize = 40;
 

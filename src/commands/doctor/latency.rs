@@ -81,7 +81,7 @@ pub fn check<M: Marketplace>(
 /// # Cancel safety
 ///
 /// Safe: open connections are closed.
-pub async fn measure_hosts<M: Marketplace>(
+async fn measure_hosts<M: Marketplace>(
     market: &M,
     config: &Config,
 ) -> Result<Vec<HostLatency>, RequestError> {

@@ -71,7 +71,7 @@ pub struct DoctorArgs {
 }
 
 /// Maximum time to wait for the first listing.
-pub const LISTING_WAIT: Duration = Duration::from_secs(30);
+const LISTING_WAIT: Duration = Duration::from_secs(30);
 
 /// Maximum number of pages of own trades to read. Two show that the cursor advances.
 const OWN_TRADES_PAGES_MAX: u32 = 2;
@@ -158,7 +158,7 @@ pub async fn run_checks<M: Marketplace>(
 }
 
 /// Returns the report for invalid settings: all further steps are skipped.
-pub fn invalid_settings(problems: &str, mut on_step: impl FnMut(&DoctorStep)) -> DoctorReport {
+fn invalid_settings(problems: &str, mut on_step: impl FnMut(&DoctorStep)) -> DoctorReport {
     let mut steps = vec![DoctorStep::failed(
         "settings",
         Duration::ZERO,
