@@ -69,13 +69,13 @@ pub fn clear_line_before_output(is_shown: bool) {
 }
 
 /// Capacity of the buffer in bytes, about 15,000 lines.
-pub const BUFFER_BYTES_MAX: usize = 2 * 1024 * 1024;
+const BUFFER_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Part of the buffer that is reserved for errors, in bytes.
-pub const ERROR_BYTES: usize = 256 * 1024;
+const ERROR_BYTES: usize = 256 * 1024;
 
 /// Part of the buffer that is reserved for warnings and errors, in bytes.
-pub const WARNING_BYTES: usize = 256 * 1024 + ERROR_BYTES;
+const WARNING_BYTES: usize = 256 * 1024 + ERROR_BYTES;
 
 /// Interval between writes of the buffer.
 const WRITE_EVERY: Duration = Duration::from_millis(20);

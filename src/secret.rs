@@ -34,7 +34,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 pub const MASKED_BYTES_MIN: usize = 8;
 
 /// Minimum length of a masked piece of a longer value, in bytes of the value.
-pub const PIECE_BYTES_MIN: usize = 16;
+const PIECE_BYTES_MIN: usize = 16;
 
 /// Maximum number of registered values. Beyond it the oldest is dropped.
 pub const VALUES_MAX: usize = 1_024;

@@ -12,7 +12,7 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 use crate::secret;
 
 /// Maximum length of escaped text, in characters of the input.
-pub const ESCAPED_CHARS_MAX: usize = 200;
+const ESCAPED_CHARS_MAX: usize = 200;
 
 /// Length of the prefix that is masked before it is cut, in bytes: the part that is shown, and a
 /// credential that begins at its end.

@@ -40,10 +40,10 @@ use crate::{
 
 /// Maximum number of unknown orders that are looked up. Others follow once these are resolved, or
 /// are resolved by a list of purchases.
-pub const LOOK_UPS_MAX: usize = 1_024;
+const LOOK_UPS_MAX: usize = 1_024;
 
 /// Maximum number of bought orders that are looked up.
-pub const BOUGHT_MAX: usize = 1_024;
+const BOUGHT_MAX: usize = 1_024;
 
 /// Time for which a bought order is looked up.
 pub const BOUGHT_FOR: Duration = Duration::from_secs(8 * 86_400);

@@ -262,10 +262,10 @@ async fn read_purchases<M: MarketApi>(
 }
 
 /// Age up to which purchases are read in order to correct their prices.
-pub(super) const HISTORY: Duration = Duration::from_secs(8 * 86_400);
+const HISTORY: Duration = Duration::from_secs(8 * 86_400);
 
 /// Interval of reads over [`HISTORY`].
-pub(super) const HISTORY_EVERY: Duration = Duration::from_secs(3_600);
+const HISTORY_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Time to the next read after an incomplete one that reached the maximum number of pages.
 const ENDLESS_WAIT: Duration = Duration::from_secs(300);

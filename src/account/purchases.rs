@@ -31,7 +31,7 @@ const DISORDER_MAX: Duration = Duration::from_secs(60);
 const STALLED_PAGES_MAX: u32 = 3;
 
 /// Maximum length of [`PurchasesReading::unknown`]. The lists of trades contain all purchases.
-pub const UNKNOWN_NAMED_MAX: usize = 64;
+const UNKNOWN_NAMED_MAX: usize = 64;
 
 /// Maximum age of a listing at its purchase, where a list states it. Listings expire after two days
 /// (source: recordings); the third day is a margin.

@@ -11,7 +11,7 @@ use crate::{
 
 /// Maximum number of problems that are listed; further ones are only counted, so that a file with
 /// many invalid entries does not flood the terminal.
-pub const PROBLEMS_SHOWN_MAX: usize = 100;
+const PROBLEMS_SHOWN_MAX: usize = 100;
 
 /// Location of a problem.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -27,7 +27,7 @@ use crate::{
 pub const TOKEN_FILE: &str = "dashboard.token";
 
 /// Name of the file with a one-time code.
-pub const CODE_FILE: &str = "dashboard.code";
+const CODE_FILE: &str = "dashboard.code";
 
 /// Maximum length of these files, in bytes.
 const FILE_BYTES_MAX: u64 = 1_024;
@@ -39,7 +39,7 @@ const RANDOM_BYTES: usize = 32;
 pub const CODE_LIFETIME: Duration = Duration::from_secs(300);
 
 /// Time for which a cookie is valid.
-pub const COOKIE_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
+const COOKIE_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 
 /// Credential that a request contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -116,16 +116,6 @@ impl AlertKind {
     }
 }
 
-impl Loudness {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::On => "on",
-            Self::Silent => "silent",
-            Self::Off => "off",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use std::fmt;
 use super::trade::TradeKey;
 
 /// Maximum length of an id, in bytes. The markets accept at least 36.
-pub const OWN_ORDER_ID_BYTES_MAX: usize = START_DIGITS + NUMBER_DIGITS;
+const OWN_ORDER_ID_BYTES_MAX: usize = START_DIGITS + NUMBER_DIGITS;
 /// Number of different order numbers that an id can contain, from 0.
 pub const ORDER_NUMBERS: u32 = 36_u32.pow(4);
 

@@ -20,12 +20,12 @@ use crate::domain::time::UnixMs;
 
 /// Maximum drift between the clocks, in microseconds per second. Quartz clocks stay within 100; the
 /// rest covers a clock that is being slewed.
-pub const DRIFT_PPM: i64 = 200;
+const DRIFT_PPM: i64 = 200;
 
 /// Maximum staleness of a `Date` beyond its second: servers cache the formatted text and renew it
 /// with a timer. It affects only the upper bound of the server's time, so it can delay an order,
 /// but never send it early.
-pub const DATE_LAG: Duration = Duration::from_millis(100);
+const DATE_LAG: Duration = Duration::from_millis(100);
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);

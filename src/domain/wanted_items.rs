@@ -160,15 +160,6 @@ impl WantedItems {
             Some((base.as_ref(), max_price.with_star.max(max_price.without_star)?))
         })
     }
-
-    /// Returns the number of items with a maximum price of their own.
-    pub fn len(&self) -> usize {
-        self.max_prices.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.max_prices.is_empty() && self.for_any.is_empty()
-    }
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ pub const CONNECTIONS_MAX: u32 = 66;
 
 /// Connections beyond those that carry an order or confirm a rejection. A connection that is being
 /// replaced or kept warm cannot take an order.
-pub const CONNECTIONS_SPARE: u32 = 2;
+const CONNECTIONS_SPARE: u32 = 2;
 
 /// Queue capacity for the reports of one connection: two for each order, and those of the previous
 /// order may not have been received yet.

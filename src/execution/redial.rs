@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Minimum lifetime of a connection that is replaced without a wait.
-pub(super) const STABLE_AFTER: Duration = Duration::from_secs(1);
+const STABLE_AFTER: Duration = Duration::from_secs(1);
 
 /// Waits before a dial, from which jitter is subtracted.
 const BACKOFF: ExponentialBackoff =

@@ -24,7 +24,7 @@ pub const RESPONSE_HEADERS_MAX: usize = 128;
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// Maximum number of interim responses (1xx) before the final one.
-pub const RESPONSE_INTERIM_MAX: u32 = 8;
+const RESPONSE_INTERIM_MAX: u32 = 8;
 
 /// Parser of one response.
 #[derive(Clone, Debug, Default)]

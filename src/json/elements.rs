@@ -38,10 +38,6 @@ impl<'a> Elements<'a> {
     pub const fn offset(&self) -> usize {
         self.offset
     }
-
-    /// Returns the text behind the closing bracket, once the iterator has reached it.
-    pub fn rest(&self) -> Option<&'a [u8]> {
-        self.text.get(self.end?.saturating_add(1)..)
     }
 }
 
@@ -152,7 +148,7 @@ mod tests {
     fn elements(text: &str) -> (Vec<&str>, Option<&str>) {
         let mut elements = Elements::new(text.as_bytes());
         let found = elements.by_ref().map(|bytes| str::from_utf8(bytes).unwrap()).collect();
-        (found, elements.rest().map(|rest| str::from_utf8(rest).unwrap()))
+        (found, elements.end.map(|end| &text[end + 1..]))
     }
 
     #[test]

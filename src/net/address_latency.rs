@@ -23,13 +23,13 @@ use crate::config::endpoint::Endpoint;
 pub const SAMPLES: u32 = 5;
 
 /// Maximum time of one sample.
-pub const SAMPLE_TIMEOUT: Duration = Duration::from_secs(3);
+const SAMPLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Time after which no further sample begins.
-pub const MEASURE_MAX: Duration = Duration::from_secs(60);
+const MEASURE_MAX: Duration = Duration::from_secs(60);
 
 /// Minimum time by which an address must be faster than another one, beside a fifth: less is noise.
-pub const FASTER_BY_MIN: Duration = Duration::from_millis(1);
+const FASTER_BY_MIN: Duration = Duration::from_millis(1);
 
 /// Server to measure, at every address of its host.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use crate::secret;
 
 /// Maximum number of codings of one body.
-pub const CODINGS_MAX: usize = 2;
+const CODINGS_MAX: usize = 2;
 
 /// Maximum length of a coding's name in an error, in characters.
 const NAME_CHARS_MAX: usize = 32;

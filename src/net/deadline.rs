@@ -21,7 +21,7 @@ use tokio::{task::yield_now, time::Instant};
 
 /// Timer delay that indicates a suspended process. A busy machine delays a timer as much, which
 /// costs a wait of at most [`CATCH_UP_MAX`].
-pub(crate) const SUSPEND_DELAY_MIN: Duration = Duration::from_millis(50);
+const SUSPEND_DELAY_MIN: Duration = Duration::from_millis(50);
 
 /// Maximum wait of a resumed process for data that the system has not delivered yet.
 pub(crate) const CATCH_UP_MAX: Duration = Duration::from_millis(500);

@@ -24,7 +24,7 @@ use crate::config::{endpoint::Endpoint, shared::DatabaseUrl};
 pub const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Maximum number of addresses per name.
-pub const ADDRESSES_MAX: usize = 8;
+const ADDRESSES_MAX: usize = 8;
 
 /// Cause of a failed dial.
 #[derive(Debug, thiserror::Error)]

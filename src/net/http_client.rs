@@ -41,7 +41,7 @@ use crate::{
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Maximum time of one request, from DNS to the last byte of the response.
-pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Maximum time to connect.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

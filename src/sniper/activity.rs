@@ -22,9 +22,9 @@ use crate::{
 /// Maximum number of kept orders, and of kept purchases.
 pub const ORDERS_KEPT_MAX: usize = 50;
 /// Maximum number of kept matches.
-pub const MATCHES_KEPT_MAX: usize = 30;
+const MATCHES_KEPT_MAX: usize = 30;
 /// Maximum number of kept near misses.
-pub const NEAR_MISSES_KEPT_MAX: usize = 30;
+const NEAR_MISSES_KEPT_MAX: usize = 30;
 /// Maximum length of a kept text, in bytes. Market names are shorter.
 pub const TEXT_BYTES_MAX: usize = 120;
 

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Maximum number of purchases that a session keeps for its summary. All are counted.
-pub const PURCHASES_KEPT_MAX: usize = 1_000;
+const PURCHASES_KEPT_MAX: usize = 1_000;
 
 /// Reason of a skipped listing: its name in JSON and metrics, and its description in text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -47,7 +47,7 @@ pub const ENTRIES_MAX: usize = 200;
 const SCANNED_MAX: usize = 1_000;
 
 /// Maximum number of groups in a snapshot.
-pub const GROUPS_MAX: usize = 100;
+const GROUPS_MAX: usize = 100;
 
 /// State of one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

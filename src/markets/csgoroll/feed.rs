@@ -29,7 +29,9 @@ pub struct NextPayload<'a> {
     rest: Vec<Trade<'a>>,
     unreadable: u32,
     is_known: bool,
+    /// Balance of the wallet `MAIN`, rounded down.
     wallet: Option<Amount>,
+    /// GraphQL errors beside the data.
     errors: Option<RawValue<'a>>,
     /// `true` if a key was repeated, or there were several events with listings.
     is_repeated: bool,
@@ -41,14 +43,6 @@ impl<'a> NextPayload<'a> {
         self.first.into_iter().chain(self.rest)
     }
 
-    pub fn len(&self) -> usize {
-        self.rest.len().saturating_add(usize::from(self.first.is_some()))
-    }
-
-    pub const fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
-
     /// Returns the number of dropped listings, which are not an object or have no valid id.
     pub const fn unreadable(&self) -> u32 {
         self.unreadable
@@ -57,16 +51,6 @@ impl<'a> NextPayload<'a> {
     /// Returns `true` if the event is known.
     pub const fn is_known(&self) -> bool {
         self.is_known
-    }
-
-    /// Returns the pushed balance of the wallet `MAIN`, rounded down.
-    pub const fn wallet(&self) -> Option<Amount> {
-        self.wallet
-    }
-
-    /// Returns the raw GraphQL errors beside the data.
-    pub fn errors(&self) -> Option<&'a str> {
-        self.errors.map(|errors| errors.0)
     }
 
     /// Makes the listings unbuyable that do not state `canJoin`, which generation B sends for each.
@@ -261,7 +245,7 @@ mod tests {
     fn generation_b_brings_a_batch_in_order() {
         let text = r#"{"data":{"createTrades":{"trades":[{"id":"a"},{"id":"b"},{"id":"c"}]}}}"#;
         assert_eq!(ids(text), ["a", "b", "c"]);
-        assert_eq!(payload(text).len(), 3);
+        assert_eq!(payload(text).into_trades().count(), 3);
     }
 
     #[test]
@@ -283,7 +267,7 @@ mod tests {
             let text = format!(
                 r#"{{"data":{{"updateWallet":{{"wallet":{{"id":"w","amount":{amount},"name":"{name}"}}}}}}}}"#
             );
-            payload(&text).wallet()
+            payload(&text).wallet
         };
         assert_eq!(push("MAIN", "123.456"), Some(Amount::from_cents(12_345)));
         assert_eq!(push("VAULT", "123.45"), None);
@@ -295,17 +279,17 @@ mod tests {
         let text = format!(
             r#"{{"errors":[{{"message":"partly"}}],"data":{{"createTrade":{{"trade":{LISTING}}}}}}}"#
         );
-        assert_eq!(payload(&text).len(), 1);
-        assert_eq!(payload(&text).errors(), Some(r#"[{"message":"partly"}]"#));
+        assert_eq!(payload(&text).into_trades().count(), 1);
+        assert_eq!(payload(&text).errors, Some(RawValue(r#"[{"message":"partly"}]"#)));
     }
 
     #[test]
     fn unknown_events_and_shapes_contain_no_listings() {
         for text in ["null", "[]", "7", "{}", r#"{"data":null}"#, r#"{"data":{"other":{}}}"#] {
-            assert!(payload(text).is_empty() && !payload(text).is_known(), "{text}");
+            assert!(payload(text).first.is_none() && !payload(text).is_known(), "{text}");
         }
         let empty = r#"{"data":{"createTrades":{"trades":null}}}"#;
-        assert!(payload(empty).is_empty() && payload(empty).is_known());
+        assert!(payload(empty).first.is_none() && payload(empty).is_known());
     }
 
     fn batch(listings: &[&str]) -> String {
