@@ -487,16 +487,7 @@ fn borrowed(delivered: &[(String, bool)]) -> Vec<(&str, bool)> {
 
 #[tokio::test]
 async fn listings_missed_during_a_gap_are_delivered_once() {
-    let server = Server::play(|number, mut peer| async move {
-        let ids = peer.subscribed().await;
-        peer.send_text(&batch(&ids[0], &[if number == 0 { "before" } else { "after" }])).await;
-        if number == 0 {
-            peer.close(1_001, "").await;
-        } else {
-            peer.read_until_close().await;
-        }
-    })
-    .await;
+    let server = Server::closing_once().await;
     let market = Market::plain(|_| {
         open_listings(&[("after", 0), ("hidden", 0), ("before", 1), ("long-known", 3_600)])
     })
@@ -511,16 +502,7 @@ async fn listings_missed_during_a_gap_are_delivered_once() {
 
 #[tokio::test]
 async fn a_gap_is_swept_again_where_the_market_lists_late() {
-    let server = Server::play(|number, mut peer| async move {
-        let ids = peer.subscribed().await;
-        peer.send_text(&batch(&ids[0], &[if number == 0 { "before" } else { "after" }])).await;
-        if number == 0 {
-            peer.close(1_001, "").await;
-        } else {
-            peer.read_until_close().await;
-        }
-    })
-    .await;
+    let server = Server::closing_once().await;
     let reads = AtomicUsize::new(0);
     let market = Market::plain(move |_| {
         let first = reads.fetch_add(1, Ordering::Relaxed) == 0;

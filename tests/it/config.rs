@@ -27,20 +27,20 @@ use tempfile::TempDir;
 const PLANTED: &str = "s%3Aplanted-0f9c3e";
 
 /// A working directory and environment to load settings from.
-struct Workspace {
-    directory: TempDir,
+pub(crate) struct Workspace {
+    pub(crate) directory: TempDir,
     environment: HashMap<String, String>,
     config_file: Option<String>,
     live: bool,
 }
 
 impl Workspace {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         Self { directory, environment: HashMap::new(), config_file: None, live: false }
     }
 
-    fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
         let path = self.directory.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
@@ -48,7 +48,7 @@ impl Workspace {
         self
     }
 
-    fn variable(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.insert(name.to_owned(), value.to_owned());
         self
     }
@@ -58,12 +58,12 @@ impl Workspace {
         self
     }
 
-    fn live(mut self) -> Self {
+    pub(crate) fn live(mut self) -> Self {
         self.live = true;
         self
     }
 
-    fn load(&self) -> Result<Loaded, ConfigErrors> {
+    pub(crate) fn load(&self) -> Result<Loaded, ConfigErrors> {
         Config::load(&Sources {
             lookup: &|name| self.environment.get(name).cloned(),
             directory: self.directory.path(),
@@ -74,7 +74,7 @@ impl Workspace {
     }
 
     #[track_caller]
-    fn loaded(&self) -> Loaded {
+    pub(crate) fn loaded(&self) -> Loaded {
         self.load().unwrap_or_else(|problems| panic!("{problems}"))
     }
 

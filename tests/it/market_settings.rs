@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
 use std::{
-    collections::HashMap,
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -15,15 +14,17 @@ use std::{
 
 use sniper::{
     commands::simulated_market::settings_file,
-    config::{Config, ConfigErrors, Loaded, Market, Sources, load::BotPaths},
+    config::{Config, Market, Sources, load::BotPaths},
     domain::money::Decimals,
     recording::Recording,
     secret,
     sim::{LisSkinsSim, Rate, SimSettings, WaxpeerSim},
 };
-use tempfile::TempDir;
 
-use crate::market::{client::until, lis_skins, waxpeer};
+use crate::{
+    config::Workspace,
+    market::{client::until, lis_skins, waxpeer},
+};
 
 const TRADE_URL: &str =
     "https://steamcommunity.com/tradeoffer/new/?partner=123456789&token=Zq9-xW_3";
@@ -31,44 +32,16 @@ const TRADE_URL: &str =
 const POLICY: &str =
     "[budget]\nmax_price = 5\ntotal = 9\n[[whitelist]]\nitem = \"x\"\nmax_price = 4\n";
 
-/// A directory with a `sniper.toml` for a market, and environment variables.
-struct Workspace {
-    directory: TempDir,
-    environment: HashMap<&'static str, String>,
-    live: bool,
+/// Creates a directory with a `sniper.toml` for a market.
+fn workspace(market: Market, policy: &str) -> Workspace {
+    let settings = format!("market = \"{}\"\n{policy}", market.name());
+    Workspace::new().file("sniper.toml", settings)
 }
 
 impl Workspace {
-    fn new(market: Market, policy: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let settings = format!("market = \"{}\"\n{policy}", market.name());
-        fs::write(directory.path().join("sniper.toml"), settings).unwrap();
-        Self { directory, environment: HashMap::new(), live: false }
-    }
-
-    fn variable(mut self, name: &'static str, value: &str) -> Self {
-        self.environment.insert(name, value.to_owned());
-        self
-    }
-
-    fn live(mut self) -> Self {
-        self.live = true;
-        self
-    }
-
-    fn load(&self) -> Result<Loaded, ConfigErrors> {
-        Config::load(&Sources {
-            lookup: &|name| self.environment.get(name).cloned(),
-            directory: self.directory.path(),
-            config_file: None,
-            live: self.live,
-            decimals: |_market| Decimals::Two,
-        })
-    }
-
     #[track_caller]
     fn config(&self) -> Config {
-        self.load().unwrap_or_else(|problems| panic!("{problems}")).config
+        self.loaded().config
     }
 
     #[track_caller]
@@ -105,13 +78,13 @@ fn each_market_has_its_own_addresses_and_data_directory() {
             "data/waxpeer",
         ),
     ] {
-        let workspace = Workspace::new(market, POLICY).variable("LIS_SKINS_KEY", "key-of-a-test-1");
-        let config = workspace.config();
+        let made = workspace(market, POLICY).variable("LIS_SKINS_KEY", "key-of-a-test-1");
+        let config = made.config();
         assert_eq!(config.market, market);
         assert_eq!(config.endpoints.ws.to_string(), ws);
         assert_eq!(config.endpoints.http.to_string(), http);
         assert_eq!(config.endpoints.origin.is_empty(), market != Market::Csgoroll);
-        let directory = workspace.directory.path();
+        let directory = made.directory.path();
         assert_eq!(config.data_dir, directory.join(data));
         let named = |name: &str| (name == "SNIPER_DATA").then(|| "elsewhere".to_owned());
         // The commands on a ledger find the same directory, even with other settings invalid.
@@ -133,8 +106,8 @@ fn each_market_has_its_own_addresses_and_data_directory() {
 
 #[test]
 fn only_the_credential_of_the_chosen_market_is_used() {
-    let workspace = |market| {
-        Workspace::new(market, POLICY)
+    let with_all = |market| {
+        workspace(market, POLICY)
             .variable("CSGOROLL_SESSION", "s%3Amarket-settings")
             .variable("LIS_SKINS_KEY", "key-of-lis-skins")
             .variable("WAXPEER_KEY", "key-of-waxpeer")
@@ -147,7 +120,7 @@ fn only_the_credential_of_the_chosen_market_is_used() {
         (Market::LisSkins, "key-of-lis-skins", Some("4711"), true),
         (Market::Waxpeer, "key-of-waxpeer", None, true),
     ] {
-        let config = workspace(market).config();
+        let config = with_all(market).config();
         assert_eq!(config.credential.unwrap().value().reveal(), credential);
         assert_eq!(config.account_id.as_deref(), account);
         assert_eq!(config.trade_url.is_some(), has_trade_url);
@@ -160,7 +133,7 @@ fn only_the_credential_of_the_chosen_market_is_used() {
 
 #[test]
 fn live_mode_needs_the_key_and_the_trade_url_of_its_market() {
-    let live = |market| Workspace::new(market, POLICY).live();
+    let live = |market| workspace(market, POLICY).live();
     live(Market::LisSkins).check_problems(&[
         "live mode on LIS-SKINS needs STEAM_TRADE_URL",
         "live mode on LIS-SKINS needs LIS_SKINS_USER_ID, by which the ledger knows its account",
@@ -185,10 +158,10 @@ fn live_mode_needs_the_key_and_the_trade_url_of_its_market() {
 
 #[test]
 fn a_dry_run_works_without_a_key_where_the_feed_does() {
-    assert!(Workspace::new(Market::Waxpeer, POLICY).config().credential.is_none());
-    Workspace::new(Market::LisSkins, POLICY)
+    assert!(workspace(Market::Waxpeer, POLICY).config().credential.is_none());
+    workspace(Market::LisSkins, POLICY)
         .check_problems(&["the feed of LIS-SKINS needs a key, in a dry run too"]);
-    let invalid = Workspace::new(Market::LisSkins, POLICY)
+    let invalid = workspace(Market::LisSkins, POLICY)
         .variable("LIS_SKINS_KEY", "two words")
         .variable("LIS_SKINS_USER_ID", "me");
     invalid.check_problems(&[
@@ -254,7 +227,7 @@ fn the_ledger_shows_the_unit_of_its_market_while_another_setting_is_invalid() {
 fn settings_that_the_market_does_not_have_are_errors() {
     let feed = "[feed]\ngeneration = \"B\"\nserver_filters = true\nsweep_at_start = true\n\
                 [prices]\ncoin_usd = 0.65\n";
-    let waxpeer = Workspace::new(Market::Waxpeer, &format!("{feed}{POLICY}"));
+    let waxpeer = workspace(Market::Waxpeer, &format!("{feed}{POLICY}"));
     waxpeer.check_problems(&[
         "`generation` has no meaning on Waxpeer; remove it",
         "`server_filters` has no meaning on Waxpeer; remove it",
@@ -262,15 +235,15 @@ fn settings_that_the_market_does_not_have_are_errors() {
         "`coin_usd` has no meaning on Waxpeer; remove it",
     ]);
     let off = "[feed]\nserver_filters = false\nsweep_at_start = false\n";
-    Workspace::new(Market::Waxpeer, &format!("{off}{POLICY}")).check_problems(&[]);
-    Workspace::new(Market::Csgoroll, &format!("{feed}{POLICY}")).check_problems(&[]);
+    workspace(Market::Waxpeer, &format!("{off}{POLICY}")).check_problems(&[]);
+    workspace(Market::Csgoroll, &format!("{feed}{POLICY}")).check_problems(&[]);
 }
 
 #[test]
 fn an_entry_has_a_bound_on_the_markup_by_default_only_where_there_is_a_markup() {
     let markup = |market, policy: &str| {
-        let workspace = Workspace::new(market, policy).variable("LIS_SKINS_KEY", "key-of-a-test-1");
-        workspace.config().whitelist[0].max_markup
+        let made = workspace(market, policy).variable("LIS_SKINS_KEY", "key-of-a-test-1");
+        made.config().whitelist[0].max_markup
     };
     assert!(markup(Market::Csgoroll, POLICY).is_some());
     assert_eq!(markup(Market::LisSkins, POLICY), None);
@@ -286,8 +259,8 @@ fn a_percent_rule_needs_no_value_of_a_coin_on_a_market_in_dollars() {
         "[prices]\n[[prices.source]]\nname = \"own\"\nkind = \"file\"\npath = \"p.csv\"\nunit = \
          \"usd\"\n{POLICY}max_percent = 88\nmax_quantity = 1\n"
     );
-    Workspace::new(Market::Waxpeer, &policy).check_problems(&[]);
-    Workspace::new(Market::Csgoroll, &policy).check_problems(&["missing `coin_usd`"]);
+    workspace(Market::Waxpeer, &policy).check_problems(&[]);
+    workspace(Market::Csgoroll, &policy).check_problems(&["missing `coin_usd`"]);
 }
 
 /// Runs the program in a directory, with these environment variables and no others.
@@ -569,8 +542,7 @@ fn a_recording_of_another_market_than_that_of_the_settings_is_rejected() {
 fn the_market_s_limit_on_orders_applies() {
     let policy = POLICY.replace("total = 9\n", "total = 9\nmax_buys_per_minute = 600\n");
     let limit = |market| {
-        let workspace =
-            Workspace::new(market, &policy).variable("LIS_SKINS_KEY", "key-of-a-test-1");
+        let workspace = workspace(market, &policy).variable("LIS_SKINS_KEY", "key-of-a-test-1");
         let loaded = workspace.load().unwrap();
         (loaded.config.budget.max_buys_per_minute, loaded.warnings.len())
     };

@@ -19,11 +19,7 @@ use tokio::{sync::Notify, time::timeout};
 
 use crate::{
     buyer::market::{Market, Reaction, WAIT_MAX, answer},
-    feed::{
-        feed_of,
-        peer::{Server, batch},
-        quick,
-    },
+    feed::{feed_of, peer::Server, quick},
 };
 
 fn entry(item: &str, dollars: i64) -> WhitelistEntry {
@@ -48,16 +44,7 @@ fn listings(id: Option<u64>) -> Reaction {
 
 #[tokio::test]
 async fn the_price_cut_of_an_older_listing_is_found_for_a_bounded_number_of_items() {
-    let server = Server::play(|number, mut peer| async move {
-        let ids = peer.subscribed().await;
-        peer.send_text(&batch(&ids[0], &[if number == 0 { "before" } else { "after" }])).await;
-        if number == 0 {
-            peer.close(1_001, "").await;
-        } else {
-            peer.read_until_close().await;
-        }
-    })
-    .await;
+    let server = Server::closing_once().await;
     let cuts = AtomicUsize::new(0);
     let market = Market::plain(move |request| {
         let is_dearest = request.head.contains("price_to=100.00");

@@ -257,6 +257,21 @@ impl Server {
         Self { address, dials, task }
     }
 
+    /// Sends the listing `before` and closes the first connection; sends the listing `after` on each
+    /// later one.
+    pub(crate) async fn closing_once() -> Self {
+        Self::play(|number, mut peer| async move {
+            let ids = peer.subscribed().await;
+            peer.send_text(&batch(&ids[0], &[if number == 0 { "before" } else { "after" }])).await;
+            if number == 0 {
+                peer.close(1_001, "").await;
+            } else {
+                peer.read_until_close().await;
+            }
+        })
+        .await
+    }
+
     /// Returns the number of connections so far.
     pub(crate) fn dials(&self) -> usize {
         self.dials.lock().unwrap().len()
