@@ -64,8 +64,8 @@ pub struct OrderReference<'a> {
     /// The listing that was ordered, for a market whose answer does not name it.
     pub id: &'a TradeId,
     pub own_id: &'a OwnOrderId,
-    /// `true` if no other order is looked up in the same request. Only then its absence may be
-    /// evidence, and another entry in the response shows that it is not.
+    /// `true` if no other order is looked up in the same request. Only then may its absence be
+    /// evidence, unless the response has another entry.
     pub is_alone: bool,
 }
 

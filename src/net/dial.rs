@@ -46,8 +46,8 @@ pub enum DialError {
     Connect(#[source] io::Error),
 }
 
-/// Addresses that may be dialed: any with TLS, and loopback addresses only without. Private, so
-/// that it can only come from a configured address.
+/// Addresses that may be dialed: any with TLS, and loopback addresses only without. The field is
+/// private, so that a value can only come from a configured address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllowedAddresses {
     is_tls: bool,

@@ -85,13 +85,13 @@ pub struct HostQuota {
     pub ahead_max: Duration,
 }
 
-/// Times at which the requests so far would be done at one per interval, by origin. The settings
-/// name one origin with a documented limit.
+/// Time at which the requests so far would have been sent at one per interval, by origin. The
+/// settings name one origin with a documented limit.
 static SENT_UNTIL: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
 
-/// Maximum time that a request waits for the host's limit. Other requests may use all of it, and
-/// without reads the bot would not know its balance. A request that is counted after this wait uses
-/// a part of the limit that no quota contains.
+/// Maximum time that a request waits for the host's limit. Without it, reads might wait forever
+/// while other requests use the whole limit, and the bot would not know its balance. A request that
+/// is counted after this wait uses the part of the limit that no quota contains.
 const QUOTA_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Counts a request that is sent now, in this process. Without a quota, nothing is limited.

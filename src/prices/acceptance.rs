@@ -18,8 +18,8 @@ const RATIO_TO_LAST: (u64, u64) = (80, 125);
 const RATIO_TO_KNOWN: (u64, u64) = (20, 500);
 /// Bounds of the median ratio of bids to the asks of the same table, in hundredths.
 const BID_TO_ASK: (u64, u64) = (20, 125);
-/// Minimum number of well-known items that a whole catalogue contains, and number of prices from
-/// which on a median is compared also if they are few of the table.
+/// Minimum number of well-known items in a whole catalogue. Also the number of prices whose median
+/// is compared even if they are a small part of the table.
 const KNOWN_MIN: usize = 5;
 
 /// Reason for which a table is not used.
@@ -107,7 +107,7 @@ pub fn check(
         if 0 < count && !table.has_side(side) {
             return Err(TableRejection::Collapsed { side, common: 0, last: count });
         }
-        // The last table has none or a few prices of this side, which prove nothing else.
+        // The last table has too few prices of this side for a comparison.
         check_known(&known, side).and_then(|()| check_sides(table, side))
     })
 }

@@ -63,7 +63,7 @@ pub enum Incoming<'a, T> {
     Error { id: Option<u64>, error: Option<&'a str> },
     /// The server has ended a subscription.
     Complete { id: Option<u64> },
-    /// The server has ended the session. A code is one of those of a close frame.
+    /// The server has ended the session. `code` is that of a WebSocket close frame.
     Closed { code: Option<u16>, reason: Option<&'a str> },
     /// A valid message of an unknown type.
     Unknown,
