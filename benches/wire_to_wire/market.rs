@@ -248,7 +248,7 @@ fn user(state: &State) -> String {
     let count = i64::try_from(state.orders.lock().unwrap().len()).unwrap();
     let balance = Amount::from_cents(BALANCE.cents() - count * PRICE.cents());
     format!(
-        r#"{{"data":{{"currentUser":{{"id":"VXNlcjox","name":"bench","suspectedTrader":false,"dailyWithdrawLimit":null,"wallets":[{{"id":"V2FsbGV0OjE","name":"MAIN","amount":{balance}}}]}}}}}}"#
+        r#"{{"data":{{"currentUser":{{"id":"VXNlcjox","name":"bench","suspectedTrader":false,"wallets":[{{"id":"V2FsbGV0OjE","name":"MAIN","amount":{balance}}}]}}}}}}"#
     )
 }
 

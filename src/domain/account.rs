@@ -37,8 +37,6 @@ pub struct User {
     /// `true` if the market has flagged the account, so that listings open later for it; `None`
     /// without the field.
     pub is_flagged: Option<bool>,
-    /// Amount that may be withdrawn per day; `None` without the field.
-    pub daily_withdraw_limit: Option<Amount>,
 }
 
 impl User {

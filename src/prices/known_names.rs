@@ -129,8 +129,8 @@ impl KnownNames {
         nearest(name, &known)
     }
 
-    /// Returns the name that differs from an unknown one by one typing error. Names that differ in a
-    /// digit are different items.
+    /// Returns the name that differs from an unknown one by one typing error. Names that differ in
+    /// a digit are different items.
     pub fn slip_of(&self, name: &str) -> Option<&str> {
         let name = composed(name).to_lowercase();
         let is_slip = |known: &str| {

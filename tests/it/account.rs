@@ -52,7 +52,7 @@ use crate::{
 const SECRET: &str = "s3cr3t-hunter2";
 const DATE: &str = "Date: Sun, 01 Mar 2026 10:00:00 GMT\r\n";
 const USER: &str = r#"{"data":{"currentUser":{"id":"VXNlcjox","suspectedTrader":true,
-    "dailyWithdrawLimit":500,"wallets":[{"id":"1","name":"MAIN","amount":12.34}]}}}"#;
+    "wallets":[{"id":"1","name":"MAIN","amount":12.34}]}}}"#;
 
 fn reader(market: &Market) -> AccountReader<Csgoroll> {
     let credential = Credential::from_session(SECRET).unwrap();

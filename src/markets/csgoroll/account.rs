@@ -83,7 +83,6 @@ pub fn read_current_user(body: &str) -> Result<User, ReadError> {
         Ok(balance) => (Some(balance), None),
         Err(error) => (None, Some(error.into())),
     };
-    let limit = user.number("dailyWithdrawLimit");
     Ok(User {
         id: id.ok_or(ReadError::Shape)?,
         recipient: None,
@@ -91,7 +90,6 @@ pub fn read_current_user(body: &str) -> Result<User, ReadError> {
         balance,
         balance_error,
         is_flagged: user.get("suspectedTrader"),
-        daily_withdraw_limit: limit.and_then(|text| Amount::parse_floor(text, DECIMALS).ok()),
     })
 }
 
@@ -246,13 +244,12 @@ mod tests {
     #[test]
     fn a_signed_in_user_has_an_id_and_the_main_balance_rounded_down() {
         let body = r#"{"data":{"currentUser":{"id":"VXNlcjox","name":"x","suspectedTrader":true,
-            "dailyWithdrawLimit":1000.5,"wallets":[{"id":"1","name":"VAULT","amount":9},
+            "wallets":[{"id":"1","name":"VAULT","amount":9},
             {"id":"2","name":"MAIN","amount":12.349}]}}}"#;
         let user = read_current_user(body).unwrap();
         assert_eq!((&*user.id, user.name.as_deref()), ("VXNlcjox", Some("x")));
         assert_eq!(user.balance, Some(Amount::from_cents(1_234)));
         assert_eq!(user.is_flagged, Some(true));
-        assert_eq!(user.daily_withdraw_limit, Some(Amount::from_cents(100_050)));
     }
 
     #[test]

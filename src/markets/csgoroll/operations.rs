@@ -177,8 +177,8 @@ fn with_headers<R: RequestParts>(mut request: R, endpoints: &Endpoints) -> R {
 
 /// Queries the user and the balance.
 pub fn current_user() -> GraphqlOperation {
-    let query = "query CurrentUser { currentUser { id name suspectedTrader dailyWithdrawLimit \
-                 wallets { id name amount } } }";
+    let query = "query CurrentUser { currentUser { id name suspectedTrader wallets { id name \
+                 amount } } }";
     GraphqlOperation::new("CurrentUser", query, json!({}))
 }
 

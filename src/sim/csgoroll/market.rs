@@ -221,11 +221,6 @@ impl MarketState {
         self.balance
     }
 
-    /// Returns the remaining withdrawal limit of the account.
-    pub const fn daily_remaining(&self) -> Option<Amount> {
-        self.daily_remaining
-    }
-
     /// Returns `true` if the account is flagged as a suspected trader.
     pub const fn suspected_trader(&self) -> bool {
         self.suspected_trader

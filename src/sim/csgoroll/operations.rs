@@ -14,7 +14,7 @@ use apollo_parser::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    coins, global_id,
+    global_id,
     listing::{Listing, complete_listing},
     market::{MarketEvent, MarketState, SaleRejection},
     number_of, wallet_json,
@@ -105,7 +105,7 @@ pub fn parse_request(body: &[u8]) -> Result<GraphqlRequest, RequestRejection> {
     };
     let sample = match &call {
         GraphqlCall::Join { .. } => joined_json(&[complete_listing().json(Generation::B)]),
-        GraphqlCall::CurrentUser => current_user_json(Amount::ZERO, None, true, "x"),
+        GraphqlCall::CurrentUser => current_user_json(Amount::ZERO, true, "x"),
         GraphqlCall::Trades(_) => {
             page_json(&[edge_json(complete_listing().json(Generation::B), 1)], false)
         }
@@ -180,7 +180,7 @@ pub fn respond(
                 _ => market.balance(),
             };
             let (is_flagged, id) = (market.suspected_trader(), market.user_id());
-            Ok(current_user_json(balance, market.daily_remaining(), is_flagged, id))
+            Ok(current_user_json(balance, is_flagged, id))
         }
         GraphqlCall::CurrentUser => Ok(Value::Null),
         GraphqlCall::Trades(query) => trades(market, now, query, signed_in, fault),
@@ -326,19 +326,12 @@ fn joined_json(trades: &[Value]) -> Value {
     json!({"__typename": "JoinTradesPayload", "trades": trades})
 }
 
-fn current_user_json(
-    balance: Amount,
-    daily_remaining: Option<Amount>,
-    is_flagged: bool,
-    id: &str,
-) -> Value {
+fn current_user_json(balance: Amount, is_flagged: bool, id: &str) -> Value {
     json!({
         "__typename": "User",
         "id": id,
         "name": "practice",
-        "displayName": "practice",
         "suspectedTrader": is_flagged,
-        "dailyWithdrawLimit": daily_remaining.map(coins),
         "wallets": [wallet_json(balance)],
     })
 }
@@ -585,7 +578,8 @@ mod tests {
     };
 
     const JOIN: &str = "mutation JoinTrades($input: JoinTradesInput!) { joinTrades(input: $input) { trades { id status totalValue updatedAt expiresAt } } }";
-    const USER: &str = "query CurrentUser { currentUser { id name suspectedTrader dailyWithdrawLimit wallets { id name amount } } }";
+    const USER: &str =
+        "query CurrentUser { currentUser { id name suspectedTrader wallets { id name amount } } }";
     const LIST: &str = "query TradeList($first: PaginationAmount, $after: String, $orderBy: [TradeOrderBy], $status: TradeStatus, $userId: ID, $statuses: [TradeStatus!]) { trades(first: $first, after: $after, orderBy: $orderBy, status: $status, userId: $userId, statuses: $statuses) { edges { node { id status createdAt } } pageInfo { hasNextPage endCursor } } }";
     const USER_ID: &str = "VXNlcjo0MjQyNDI";
 

@@ -257,8 +257,8 @@ impl Server {
         Self { address, dials, task }
     }
 
-    /// Sends the listing `before` and closes the first connection; sends the listing `after` on each
-    /// later one.
+    /// Sends the listing `before` and closes the first connection, and sends the listing `after` on
+    /// each later one.
     pub(crate) async fn closing_once() -> Self {
         Self::play(|number, mut peer| async move {
             let ids = peer.subscribed().await;

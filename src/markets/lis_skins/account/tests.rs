@@ -30,7 +30,7 @@ fn a_balance_is_rounded_down_and_belongs_to_the_configured_account() {
     let read = user(body).unwrap();
     assert_eq!(read.id, "4711");
     assert_eq!((read.balance, read.balance_error), (Some(Amount::from_cents(9_996)), None));
-    assert_eq!((read.is_flagged, read.daily_withdraw_limit), (None, None));
+    assert_eq!(read.is_flagged, None);
     let from_api = market().read_user(&response(200, &[], body)).unwrap();
     assert_eq!(from_api.id, "4711");
 }
