@@ -1,6 +1,6 @@
 //! Settings of each market: credentials, addresses, data directories, and what a market cannot
 //! honor.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::{
     fs,
