@@ -111,17 +111,17 @@ fn warn(loaded: &mut Loaded, names: &KnownNames) {
         let has_other_case = names.corrected(item).is_some()
             || !names.are_all() && !is_known && has_unusual_case(item);
         let is_unknown = !is_known && names.are_all();
-        let mut slip = None;
+        let mut typo = None;
         if !is_known && !names.are_all() && !has_other_case && 0 < searches_left {
             searches_left = searches_left.saturating_sub(1);
-            slip = names.slip_of(item);
+            typo = names.typo_of(item);
         }
-        if missing.is_none() && !has_other_case && !is_unknown && slip.is_none() {
+        if missing.is_none() && !has_other_case && !is_unknown && typo.is_none() {
             continue;
         }
         count = count.saturating_add(1);
         if count <= WARNINGS_MAX {
-            let similar = || slip.or_else(|| names.nearest(item));
+            let similar = || typo.or_else(|| names.nearest(item));
             let wrong =
                 || if has_other_case { other_case(item, names) } else { unknown(item, similar()) };
             let (message, remedy) = missing.unwrap_or_else(wrong);

@@ -19,7 +19,7 @@ use crate::{
 const NAMES_MIN: usize = 1_000;
 
 /// Maximum difference in length of two names that differ in one character.
-const SLIP_BYTES_MAX: usize = 3;
+const TYPO_BYTES_MAX: usize = 3;
 
 /// Base names of items, as [`ItemName`] returns them, with the variants of each.
 #[derive(Clone, Debug)]
@@ -131,17 +131,17 @@ impl KnownNames {
 
     /// Returns the name that differs from an unknown one by one typing error. Names that differ in
     /// a digit are different items.
-    pub fn slip_of(&self, name: &str) -> Option<&str> {
+    pub fn typo_of(&self, name: &str) -> Option<&str> {
         let name = composed(name).to_lowercase();
-        let is_slip = |known: &str| {
-            known.len().abs_diff(name.len()) <= SLIP_BYTES_MAX
+        let is_typo = |known: &str| {
+            known.len().abs_diff(name.len()) <= TYPO_BYTES_MAX
                 && strsim::osa_distance(known, &name) == 1
                 && known
                     .chars()
                     .filter(char::is_ascii_digit)
                     .eq(name.chars().filter(char::is_ascii_digit))
         };
-        self.items.iter().find(|(known, _)| is_slip(known)).map(|(_, item)| item.name.as_str())
+        self.items.iter().find(|(known, _)| is_typo(known)).map(|(_, item)| item.name.as_str())
     }
 
     /// Returns the wears of an item that is StatTrak™ and a Souvenir as `like` is, best first; none
@@ -204,8 +204,8 @@ pub(crate) mod tests {
         assert_eq!(names.wears("AK-47 | Redline", plain).as_deref(), Some(&wears[..]));
         let few = KnownNames::with_recorded(&PriceBook::default(), recorded);
         assert!(names.are_all() && !few.are_all(), "two names are not all items");
-        assert_eq!(few.slip_of("AK-47 | Redlien"), Some("AK-47 | Redline"));
-        assert_eq!(few.slip_of("AK-48 | Redline").or(few.slip_of("AK-47 | Redwood")), None);
+        assert_eq!(few.typo_of("AK-47 | Redlien"), Some("AK-47 | Redline"));
+        assert_eq!(few.typo_of("AK-48 | Redline").or(few.typo_of("AK-47 | Redwood")), None);
         assert_eq!(few.corrected("ak-47 | redline"), Some("AK-47 | Redline"));
     }
 
