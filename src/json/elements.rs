@@ -23,7 +23,7 @@ pub struct Elements<'a> {
     start: usize,
     /// End of the last element.
     offset: usize,
-    /// Position of the array's closing bracket, once it was reached.
+    /// Position of the closing bracket of the array, once it was reached.
     end: Option<usize>,
 }
 
@@ -37,7 +37,6 @@ impl<'a> Elements<'a> {
     /// Returns the end of the last element.
     pub const fn offset(&self) -> usize {
         self.offset
-    }
     }
 }
 
