@@ -107,6 +107,7 @@ pub(super) struct AccountBalance {
     open: Amount,
     /// Coins that unrecorded orders may have spent before a crash.
     crash_reserve: Amount,
+    /// Ordered by sequence number. An order that was charged again may be in it twice.
     charges: VecDeque<Charge>,
     /// Sum of `charges`, at their upper bounds.
     pending: Amount,
@@ -208,7 +209,7 @@ impl AccountBalance {
 
     /// Returns `true` if the last reading may not include the charge of this order.
     pub(super) fn is_charge_pending(&self, sequence: Sequence) -> bool {
-        self.charges.iter().any(|charge| charge.sequence == sequence)
+        self.charges.binary_search_by_key(&sequence, |charge| charge.sequence).is_ok()
     }
 
     /// Sets the coins that unrecorded orders may have spent.
@@ -247,15 +248,22 @@ impl AccountBalance {
         if reserved.price.is_none() && !may_be_in_first_reading {
             self.explain(cost.charged);
         }
-        self.charges.push_back(Charge { sequence, at, cost, may_be_in_first_reading });
+        let place = self.charges.partition_point(|charge| charge.sequence <= sequence);
+        self.charges.insert(place, Charge { sequence, at, cost, may_be_in_first_reading });
         self.pending = self.pending.saturating_add(cost.counted);
     }
 
     /// Corrects the cost of a charged order.
     pub(super) fn reprice(&mut self, sequence: Sequence, from: Cost, to: Cost) {
+        // Most changes of a charged order are deliveries.
+        if from == to {
+            return;
+        }
         let more = to.counted.saturating_sub(from.counted);
         self.deduct(more.max(Amount::ZERO));
-        if let Some(charge) = self.charges.iter_mut().find(|charge| charge.sequence == sequence) {
+        let place = self.charges.partition_point(|charge| charge.sequence < sequence);
+        let charge = self.charges.get_mut(place).filter(|charge| charge.sequence == sequence);
+        if let Some(charge) = charge {
             charge.cost = to;
             self.pending = self.pending.saturating_add(more);
             return;

@@ -179,7 +179,9 @@ impl Database {
     }
 
     fn version(&self) -> rusqlite::Result<u32> {
-        self.connection.pragma_query_value(None, "user_version", |row| row.get(0))
+        // Read for each item, so the statement is kept.
+        let mut statement = self.connection.prepare_cached("PRAGMA user_version")?;
+        statement.query_row([], |row| row.get(0))
     }
 
     /// Returns the function that converts a stored amount. Commands that only read do not migrate a
@@ -339,8 +341,8 @@ impl Database {
         timeline: &mut Timeline,
     ) -> Result<(), LedgerError> {
         self.restore_entries(state).map_err(LedgerError::database("read", &self.path))?;
-        let starts = "WHERE kind = 'started' \
-                      OR number IN (SELECT number - 1 FROM events WHERE kind = 'started')";
+        let starts = "WHERE number IN (SELECT number FROM events WHERE kind = 'started' \
+                      UNION ALL SELECT number - 1 FROM events WHERE kind = 'started')";
         self.each_record(starts, |record| {
             timeline.note_start(record);
             Ok(())

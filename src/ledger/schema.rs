@@ -12,7 +12,7 @@ use crate::domain::{own_order_id::OwnOrderId, time::UnixMs};
 
 /// Migrations, which are applied once, in this order, and must never be changed. A database's
 /// `user_version` is the number of migrations applied to it.
-pub(super) const MIGRATIONS: [&str; 5] = [
+pub(super) const MIGRATIONS: [&str; 6] = [
     // 1: initial schema.
     "
 CREATE TABLE meta (
@@ -115,10 +115,14 @@ ALTER TABLE entries ADD COLUMN group_name TEXT;
     "
 ALTER TABLE intents ADD COLUMN own_id TEXT;
 ",
+    // 6: finds the starts without a scan of all events.
+    "
+CREATE INDEX starts ON events (number) WHERE kind = 'started';
+",
 ];
 
 /// Format that this version writes.
-pub(super) const VERSION: u32 = 5;
+pub(super) const VERSION: u32 = 6;
 /// First format with amounts in thousandths.
 pub(super) const THOUSANDTHS_SINCE: u32 = 2;
 /// First format with the column `key_price`.
