@@ -389,7 +389,7 @@ impl Database {
 
     /// Begins a read transaction: until it is dropped, every read is of the same state of the
     /// database.
-    fn snapshot(&self) -> Result<Transaction<'_>, LedgerError> {
+    pub(super) fn snapshot(&self) -> Result<Transaction<'_>, LedgerError> {
         let begun = self.connection.unchecked_transaction();
         begun.map_err(LedgerError::database("read", &self.path))
     }

@@ -121,12 +121,19 @@ impl LedgerState {
         self.sharing.add(sequence, after.counted());
         self.entries.subtract(before.entry, before.usage());
         self.entries.add(after.entry, after.usage());
-        if after.state.counts() || Amount::ZERO < after.kept {
-            self.hour.restore(sequence, after.counted());
-            self.day.restore(sequence, after.counted());
-        } else {
-            self.hour.free(sequence);
-            self.day.free(sequence);
+        let in_windows = |intent: &Intent| {
+            (intent.state.counts() || Amount::ZERO < intent.kept).then(|| intent.counted())
+        };
+        match in_windows(&after) {
+            unchanged if unchanged == in_windows(&before) => {}
+            Some(counted) => {
+                self.hour.restore(sequence, counted);
+                self.day.restore(sequence, counted);
+            }
+            None => {
+                self.hour.free(sequence);
+                self.day.free(sequence);
+            }
         }
         if after.state == OrderState::NotSent {
             self.minute.free(sequence);
@@ -135,12 +142,14 @@ impl LedgerState {
         if before.state.is_in_flight() && !after.state.is_in_flight() {
             self.in_flight = self.in_flight.saturating_sub(1);
         }
-        set_member(&mut self.open, sequence, after.state.is_open());
+        let states = [before.state, after.state];
+        set_member(&mut self.open, sequence, states.map(OrderState::is_open));
         self.open_totals.subtract(&before);
         self.open_totals.add(&after);
         let approved = (after.reserved_at, sequence);
-        set_member(&mut self.followed_up, approved, after.state.is_followed_up());
-        set_member(&mut self.repriced, sequence, after.lower_price().is_some());
+        set_member(&mut self.followed_up, approved, states.map(OrderState::is_followed_up));
+        let is_lower = [before, after].map(|intent| intent.lower_price().is_some());
+        set_member(&mut self.repriced, sequence, is_lower);
         Ok(())
     }
 
@@ -472,11 +481,11 @@ impl LedgerState {
     }
 }
 
-/// Inserts or removes a member of a set.
-fn set_member<T: Ord>(set: &mut BTreeSet<T>, order: T, is_member: bool) {
-    if is_member {
+/// Inserts or removes a member of a set, if that changes the set.
+fn set_member<T: Ord>(set: &mut BTreeSet<T>, order: T, [was_member, is_member]: [bool; 2]) {
+    if is_member && !was_member {
         set.insert(order);
-    } else {
+    } else if was_member && !is_member {
         set.remove(&order);
     }
 }
