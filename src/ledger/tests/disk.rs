@@ -546,9 +546,8 @@ fn nothing_is_recorded_or_ordered_after_an_event_was_lost() {
     assert_eq!(state(&again, 1), OrderState::Unknown);
 }
 
-/// The next order after the restart may be rejected for the same reason, and halts again.
 #[test]
-fn of_a_rejection_that_was_not_recorded_the_order_counts_and_the_halt_is_lost() {
+fn of_a_rejection_that_was_not_recorded_the_order_counts_and_the_next_rejection_halts_again() {
     let (folder, disk, mut ledger) = ready_on_faulty();
     let approved = reserve(&mut ledger, order_request(1, 10), T0);
     disk.set(FULL);
@@ -557,9 +556,36 @@ fn of_a_rejection_that_was_not_recorded_the_order_counts_and_the_halt_is_lost() 
     assert!(!ledger.state().halts().is_empty() && ledger.state().spent() == coins(0));
     drop(ledger);
     disk.set(NO_FAULT);
-    let again = open_faulty(folder.path(), &disk, after(1)).unwrap();
+    let mut again = open_faulty(folder.path(), &disk, after(1)).unwrap();
     assert_eq!(again.state().halts(), []);
     assert_eq!((state(&again, 1), again.state().spent()), (OrderState::Unknown, coins(10)));
+    ready(&mut again, after(2));
+    let fresh = OrderRequest { created_at: Some(after(2)), ..order_request(2, 10) };
+    let approved = reserve(&mut again, fresh, after(2));
+    let effects = again.settle(approved.key(), &rejected, after(2)).unwrap();
+    assert_eq!(effects.halts[0].reason, HaltReason::Rejected(RejectReason::Challenge));
+}
+
+#[test]
+fn a_halt_because_of_a_price_that_was_not_recorded_is_found_again_by_a_read_of_the_account() {
+    let (folder, disk, mut ledger) = ready_on_faulty();
+    let approved = reserve(&mut ledger, order_request(1, 10), T0);
+    disk.set(FULL);
+    let bought = Outcome::Bought { price: Some(coins(11)), server_time: None };
+    let halted = ledger.settle(approved.key(), &bought, T0).unwrap().halts;
+    assert!(matches!(halted[0].reason, HaltReason::Price { .. }), "{halted:?}");
+    drop(ledger);
+    disk.set(NO_FAULT);
+    let mut again = open_faulty(folder.path(), &disk, after(1)).unwrap();
+    assert_eq!(again.state().halts(), []);
+    let trades =
+        [OwnTrade { price: Some(coins(11)), ..OwnTrade::bare(id(1), TradeStatus::Joined) }];
+    let reading = AccountReading { trades: &trades, complete: true, started: after(2) };
+    let effects = again.reconcile(&reading, Some(coins(989)), after(2));
+    assert_eq!(
+        effects.halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(),
+        [halted[0].reason]
+    );
 }
 
 #[test]
