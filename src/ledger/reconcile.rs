@@ -298,15 +298,17 @@ impl LedgerState {
         let loss_end = self.loss.since.plus(SETTLE).max(self.barrier.unwrap_or(UnixMs(0)));
         let is_after_loss = trade.joined_at.is_some_and(|at| loss_end < at);
         let is_other_bot = self.sharing.is_account_shared && (*loss == 0 || is_after_loss);
-        if !counts && (!self.baselined || is_cancelled || is_other_bot) {
-            return Some(LedgerEvent::Accepted { id });
-        }
         // A purchase is adopted under the id of its listing alone, which no other order that was
         // sent may have.
         let permits_same_id = |order: &Intent| {
             order.keyed_by == KeyedBy::IdAndPrice || order.state == OrderState::NotSent
         };
         let can_adopt = self.orders_of(&id).all(permits_same_id);
+        // A cancelled one may have cost a commission.
+        let is_free = is_cancelled && !(can_adopt && *loss > 0 && self.may_have_been_lost(trade));
+        if !counts && (!self.baselined || is_free || is_other_bot) {
+            return Some(LedgerEvent::Accepted { id });
+        }
         if can_adopt && (counts || *loss > 0) {
             let keeps_loss = *loss > 0 && self.may_be_of_cleared_loss(trade);
             *loss = loss.saturating_sub(u32::from(!keeps_loss));
@@ -319,6 +321,13 @@ impl LedgerState {
         }
         let price = trade.price.filter(|price| Amount::ZERO < *price);
         Some(LedgerEvent::Halted(HaltReason::UnexpectedPurchase { id, price }))
+    }
+
+    /// Returns `true` if a cancelled purchase may be of an order that the power loss removed, on a
+    /// market that may keep a commission of it.
+    fn may_have_been_lost(&self, trade: &OwnTrade) -> bool {
+        let is_later = |joined| self.loss.not_before <= joined;
+        self.has_own_ids && trade.joined_at.is_none_or(is_later)
     }
 
     /// Returns `true` if a purchase may be of an earlier power loss, which was cleared because the

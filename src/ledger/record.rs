@@ -590,27 +590,50 @@ fn halt(fields: &RecordFields) -> Option<HaltReason> {
 ///
 /// A record contains the wall clock of the run that wrote it and the machine's uptime. The wall
 /// clock may have been set since. Records of the current boot are therefore converted by their
-/// uptime; records of other boots keep their wall clock, moved by the time by which it was set
-/// forward since the first start on this boot, less what that start was certainly behind.
-#[derive(Clone, Copy, Debug)]
+/// uptime. Between two boots only the wall clock is known: records of an earlier boot are moved by
+/// the time by which it was set forward later on that boot and on the boots after it, less what it
+/// was certainly ahead of, or behind, the wall clock of the neighbouring boot.
+#[derive(Clone, Debug)]
 pub(super) struct Timeline {
     boot: BootId,
+    now: UnixMs,
     /// Clock of this run less the machine's uptime, in milliseconds.
     offset_ms: Option<i64>,
+    /// Boots of the starts that were noted, oldest first.
+    boots: Vec<BootClock>,
+    /// Number of these boots whose first start was converted.
+    passed: usize,
     /// `true` while the records are of the current boot.
     is_this_boot: bool,
-    /// Time by which records of earlier boots are moved, if this boot has one of a start.
-    earlier_ms: Option<i64>,
-    /// Time of the last record before the first start on this boot.
-    last_earlier: Option<UnixMs>,
+    /// Time by which records of the present run are moved, if it is of an earlier boot.
+    moved_ms: i64,
+}
+
+/// Wall clock of one boot of the machine.
+#[derive(Clone, Copy, Debug)]
+struct BootClock {
+    boot: BootId,
+    /// Wall clock less uptime at the first start and at the last one, in milliseconds.
+    first_ms: Option<i64>,
+    last_ms: Option<i64>,
+    /// Time by which the first start was certainly behind the records before it.
+    behind_ms: i64,
+    /// Time of the last record.
+    last_at: UnixMs,
+}
+
+impl BootClock {
+    fn is_of(&self, boot: BootId) -> bool {
+        self.boot == boot && boot != BootId::default()
+    }
 }
 
 impl Timeline {
     /// Creates a timeline for a run whose clock was `now` at the uptime `uptime_ms`.
     pub(super) fn new(boot: BootId, uptime_ms: Option<u64>, now: UnixMs) -> Self {
-        let uptime_ms = uptime_ms.and_then(|ms| i64::try_from(ms).ok());
-        let offset_ms = uptime_ms.map(|uptime| now.0.saturating_sub(uptime));
-        Self { boot, offset_ms, is_this_boot: false, earlier_ms: None, last_earlier: None }
+        let offset_ms = offset_ms(now, uptime_ms);
+        let (boots, passed, is_this_boot, moved_ms) = (Vec::new(), 0, false, 0);
+        Self { boot, now, offset_ms, boots, passed, is_this_boot, moved_ms }
     }
 
     /// Returns the uptime at a moment of this run.
@@ -619,37 +642,64 @@ impl Timeline {
     }
 
     /// Takes the records of starts, each after the record before it, before any record is
-    /// converted. The clock of the first start on this boot was the best one for the records before
-    /// it, unless they are later.
+    /// converted.
     pub(super) fn note_start(&mut self, record: &Record) {
-        if self.earlier_ms.is_some() {
+        let LedgerEvent::Started { boot, .. } = record.event else {
+            if let Some(last) = self.boots.last_mut() {
+                last.last_at = record.at;
+            }
+            return;
+        };
+        let started_ms = offset_ms(record.at, record.uptime_ms);
+        if let Some(last) = self.boots.last_mut().filter(|last| last.is_of(boot)) {
+            (last.last_ms, last.last_at) = (started_ms, record.at);
             return;
         }
-        if self.is_start_on_this_boot(record) == Some(true) {
-            let last = self.last_earlier.unwrap_or(record.at);
-            let behind_ms = last.0.saturating_sub(record.at.0).max(0);
-            self.earlier_ms =
-                self.moved_ms(record).map(|moved| moved.saturating_sub(behind_ms).max(0));
+        let behind_ms = self.boots.last().map_or(0, |last| ahead_ms(last.last_at, record.at));
+        let (first_ms, last_ms, last_at) = (started_ms, started_ms, record.at);
+        self.boots.push(BootClock { boot, first_ms, last_ms, behind_ms, last_at });
+    }
+
+    /// Takes the record of a start, from which on the records are of another run.
+    fn begin_run(&mut self, boot: BootId, record: &Record) {
+        self.is_this_boot = boot == self.boot && boot != BootId::default();
+        let passed = self.passed.checked_sub(1).and_then(|index| self.boots.get(index));
+        if !passed.is_some_and(|clock| clock.is_of(boot)) {
+            self.passed = self.passed.saturating_add(1);
         }
-        self.last_earlier = Some(record.at);
+        let index = self.passed.saturating_sub(1);
+        let later = (0..).zip(&self.boots).skip(self.passed).map(|(index, clock)| {
+            let first_ms = clock.first_ms.map(|first| first.saturating_add(clock.behind_ms));
+            self.set_forward_ms(index, first_ms)
+        });
+        let own_ms = self.set_forward_ms(index, offset_ms(record.at, record.uptime_ms));
+        self.moved_ms = later.fold(own_ms, i64::saturating_add);
     }
 
-    /// Returns `true` for a start on this boot; `None` for another event.
-    fn is_start_on_this_boot(&self, record: &Record) -> Option<bool> {
-        let LedgerEvent::Started { boot, .. } = record.event else { return None };
-        Some(boot == self.boot && boot != BootId::default())
-    }
-
-    /// Returns by how much the clock of this run is ahead of the record's, by the uptime.
-    fn moved_ms(&self, record: &Record) -> Option<i64> {
-        let uptime_ms = i64::try_from(record.uptime_ms?).ok()?;
-        Some(self.offset_ms?.saturating_add(uptime_ms).saturating_sub(record.at.0))
+    /// Returns by how much the clock was set forward on a boot after it was `from_ms` ahead of the
+    /// uptime, less what it was certainly ahead of the clock of the next boot.
+    fn set_forward_ms(&self, index: usize, from_ms: Option<i64>) -> i64 {
+        let Some(clock) = self.boots.get(index) else { return 0 };
+        let (last_ms, ahead_ms) = match self.boots.get(index.saturating_add(1)) {
+            Some(next) => (clock.last_ms, next.behind_ms),
+            None if clock.is_of(self.boot) => (self.offset_ms, 0),
+            None => (clock.last_ms, ahead_ms(clock.last_at, self.now)),
+        };
+        let set_ms = last_ms.zip(from_ms).map(|(last, from)| last.saturating_sub(from));
+        set_ms.map_or(0, |set| set.saturating_sub(ahead_ms).max(0))
     }
 
     /// Returns the converted time of a record, and its event with converted moments.
     pub(super) fn convert(&mut self, record: &Record) -> (UnixMs, LedgerEvent) {
-        self.is_this_boot = self.is_start_on_this_boot(record).unwrap_or(self.is_this_boot);
-        let moved_ms = if self.is_this_boot { self.moved_ms(record) } else { self.earlier_ms };
+        if let LedgerEvent::Started { boot, .. } = record.event {
+            self.begin_run(boot, record);
+        }
+        let moved_ms = if self.is_this_boot {
+            let written_ms = offset_ms(record.at, record.uptime_ms);
+            self.offset_ms.zip(written_ms).map(|(now, written)| now.saturating_sub(written))
+        } else {
+            Some(self.moved_ms)
+        };
         let Some(moved_ms) = moved_ms else { return (record.at, record.event) };
         let moved = |moment: UnixMs| UnixMs(moment.0.saturating_add(moved_ms));
         let at = moved(record.at);
@@ -665,6 +715,16 @@ impl Timeline {
         };
         (at, event)
     }
+}
+
+/// Returns a wall clock less the machine's uptime, in milliseconds.
+fn offset_ms(at: UnixMs, uptime_ms: Option<u64>) -> Option<i64> {
+    uptime_ms.and_then(|ms| i64::try_from(ms).ok()).map(|uptime| at.0.saturating_sub(uptime))
+}
+
+/// Returns by how much the earlier one of two records has the later time.
+fn ahead_ms(earlier: UnixMs, later: UnixMs) -> i64 {
+    earlier.0.saturating_sub(later.0).max(0)
 }
 
 #[cfg(test)]
@@ -1009,6 +1069,39 @@ mod tests {
             records.iter().for_each(|record| timeline.note_start(record));
             let times = records.iter().map(|record| timeline.convert(record).0.0);
             assert_eq!(times.collect::<Vec<_>>(), expected, "at {now}");
+        }
+    }
+
+    /// At the starts, the wall clock less the uptime is 1,000, 1,500, 1,690, 1,730 and 1,670 s.
+    #[test]
+    fn records_of_earlier_boots_are_moved_by_what_the_clock_was_set_forward_between_their_starts() {
+        let start = |boot| LedgerEvent::Started { boot: BootId(boot), start: None };
+        let seconds = [
+            (1_010, 10, start(8)),
+            (1_020, 20, LedgerEvent::Baselined),
+            // Set forward by 500 s.
+            (1_530, 30, start(8)),
+            (1_600, 100, LedgerEvent::Baselined),
+            (1_700, 10, start(9)),
+            // Set forward by 40 s, then back by 60 s.
+            (1_760, 30, start(9)),
+            (1_710, 40, start(9)),
+        ];
+        for (last, now, boot, expected) in [
+            (1_600, 2_000, 7, [1_510, 1_520, 1_530, 1_600, 1_700, 1_760, 1_710]),
+            // The last record of the first boot is later than the start of the second one.
+            (1_950, 2_000, 7, [1_260, 1_270, 1_530, 1_950, 1_700, 1_760, 1_710]),
+            // The clock of the second boot was set forward by 150 s since its first start.
+            (1_600, 1_890, 9, [1_660, 1_670, 1_680, 1_750, 1_850, 1_870, 1_880]),
+        ] {
+            let mut seconds = seconds;
+            seconds[3].0 = last;
+            let mut timeline = Timeline::new(BootId(boot), Some(50_000), UnixMs(now * 1_000));
+            let records = seconds
+                .map(|(at, uptime_s, event)| record(at * 1_000, Some(uptime_s * 1_000), event));
+            records.iter().for_each(|record| timeline.note_start(record));
+            let times = records.map(|record| timeline.convert(&record).0.0 / 1_000);
+            assert_eq!(times, expected, "at {now}");
         }
     }
 

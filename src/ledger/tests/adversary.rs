@@ -19,8 +19,7 @@
 //! exposure equals the market's books, and an order is approved where the limits permit it.
 //!
 //! In some histories, the market keeps a commission of cancelled orders, and each list or look-up
-//! that shows such a cancellation reports it. Then no order is lost in a power loss, because the
-//! commission of a lost order that is cancelled before a list shows it does not count.
+//! that shows such a cancellation reports it.
 //!
 //! If the lists understate prices, the exposure is at least that of the books. A refund that is not
 //! listed yet may confirm such a price and is then not available to its own order, so only the
@@ -282,12 +281,7 @@ impl AdversaryMarket {
             AdversaryStep::Deliver { recent } => self.deliver(recent),
             AdversaryStep::FailRead => drop(self.reads.pop_front()),
             AdversaryStep::Restart => self.restart(0, true),
-            AdversaryStep::PowerLoss { events } => {
-                // Records of another boot are not converted by their uptime, so one on which the
-                // clock was set forward between two starts is not covered.
-                let is_same_boot = self.clocks.was_set_forward;
-                self.restart(if self.keeps_commissions { 0 } else { events }, is_same_boot);
-            }
+            AdversaryStep::PowerLoss { events } => self.restart(events, false),
             AdversaryStep::ClockSet { seconds } => self.set_clock(seconds),
             AdversaryStep::Suspend { seconds } => {
                 self.now = self.now.plus(Duration::from_secs(seconds));
@@ -612,10 +606,12 @@ impl AdversaryMarket {
                 order.refunded_at = order.refunded_at.or(Some(now));
             }
         }
-        let known = |ledger: &Ledger| -> Vec<(OrderState, Option<Amount>, bool)> {
+        let known = |ledger: &Ledger| -> Vec<(OrderState, Option<Amount>, Amount, bool)> {
             let LedgerState { intents, commissions, .. } = &ledger.state;
             let is_kept_known = |intent: &Intent| commissions.contains_key(&intent.sequence);
-            let known = |intent: &Intent| (intent.state, intent.listed, is_kept_known(intent));
+            let known = |intent: &Intent| {
+                (intent.state, intent.listed, intent.charged, is_kept_known(intent))
+            };
             intents.iter().map(known).collect()
         };
         let (before, mut is_new) = (known(&self.ledger), false);

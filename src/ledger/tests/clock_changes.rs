@@ -1,5 +1,9 @@
 //! Tests of ages and windows after the wall clock was set.
 
+use std::path::Path;
+
+use tempfile::TempDir;
+
 use super::{
     proofs::{own_trade, reading},
     *,
@@ -171,28 +175,67 @@ fn a_second_clock_change_frees_nothing_before_a_read_that_began_after_it() {
     }
 }
 
+/// Opens a ledger that permits 10 coins per hour.
+fn open_at(folder: &Path, boot: &str, uptime_s: u64, now: UnixMs) -> Ledger {
+    let limits = Budget { per_hour: Some(coins(10)), ..disk::limits() };
+    let uptime_ms = Some(uptime_s * 1_000);
+    let location = LedgerLocation { uptime_ms, ..disk::location(folder, boot) };
+    let mut ledger = Ledger::open(&location, limits, &disk::entries(), now).unwrap();
+    disk::ready(&mut ledger, now);
+    disk::wait_until(|| ledger.is_limit_durable());
+    ledger
+}
+
+/// Places an order for 10 coins at the uptime of 9,000 s of the first boot.
+fn with_order_of_first_boot() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = open_at(folder.path(), "boot-1", 9_000, T0);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, T0);
+    folder
+}
+
+/// Returns `true` if the order still counts in the hour that ends now.
+fn counts(ledger: &mut Ledger, now: UnixMs) -> bool {
+    let fresh = OrderRequest { created_at: Some(now), ..order_request(2, 1) };
+    let rejected = ledger.reserve(fresh, now).err();
+    let hour = RiskRejection::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
+    assert!(rejected.is_none() || rejected == Some(hour), "{rejected:?}");
+    rejected.is_some()
+}
+
 /// The clock was right at the first start on this boot, and set forward by two hours after it.
 #[test]
 fn a_clock_that_was_set_forward_does_not_age_orders_of_the_boot_before() {
-    let folder = tempfile::tempdir().unwrap();
-    let limits = Budget { per_hour: Some(coins(10)), ..disk::limits() };
-    let open = |boot, uptime_s: u64, now| {
-        let uptime_ms = Some(uptime_s * 1_000);
-        let location = LedgerLocation { uptime_ms, ..disk::location(folder.path(), boot) };
-        let mut ledger = Ledger::open(&location, limits.clone(), &disk::entries(), now).unwrap();
-        disk::ready(&mut ledger, now);
-        disk::wait_until(|| ledger.is_limit_durable());
-        ledger
-    };
-    let mut ledger = open("boot-1", 9_000, T0);
-    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, T0);
-    drop(ledger);
-    drop(open("boot-2", 60, after(600)));
-    let hour = RiskRejection::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
-    for (minutes, expected) in [(49, Some(hour)), (51, None)] {
+    let folder = with_order_of_first_boot();
+    drop(open_at(folder.path(), "boot-2", 60, after(600)));
+    for (minutes, is_counted) in [(49, true), (51, false)] {
         let now = after(600 + 7_200 + minutes * 60);
-        let mut ledger = open("boot-2", 60 + minutes * 60, now);
-        let fresh = OrderRequest { created_at: Some(now), ..order_request(2, 1) };
-        assert_eq!(ledger.reserve(fresh, now).err(), expected, "after {minutes} minutes");
+        let mut ledger = open_at(folder.path(), "boot-2", 60 + minutes * 60, now);
+        assert_eq!(counts(&mut ledger, now), is_counted, "after {minutes} minutes");
     }
+}
+
+/// The clock was set forward by two hours between the order and the next start, 60 s after it.
+#[test]
+fn a_clock_that_was_set_forward_between_two_starts_does_not_age_orders_after_a_reboot() {
+    let folder = with_order_of_first_boot();
+    drop(open_at(folder.path(), "boot-1", 9_060, after(7_200 + 60)));
+    for (boot, minutes, is_counted) in
+        [("boot-2", 20, true), ("boot-2", 59, true), ("boot-3", 61, false)]
+    {
+        let now = after(7_200 + minutes * 60);
+        let mut ledger = open_at(folder.path(), boot, minutes * 60, now);
+        assert_eq!(counts(&mut ledger, now), is_counted, "after {minutes} minutes");
+    }
+}
+
+/// The clock of the second start on the first boot was ten days ahead.
+#[test]
+fn an_order_before_a_clock_that_was_ahead_counts_for_at_most_one_width_after_the_next_boot() {
+    let folder = with_order_of_first_boot();
+    drop(open_at(folder.path(), "boot-1", 9_060, after(10 * 86_400 + 60)));
+    drop(open_at(folder.path(), "boot-2", 60, after(7_000)));
+    drop(open_at(folder.path(), "boot-2", 2_060, after(9_000)));
+    let now = after(7_000 + 3_601);
+    assert!(!counts(&mut open_at(folder.path(), "boot-2", 3_661, now), now));
 }

@@ -5,7 +5,7 @@ use std::slice;
 use super::{
     disk,
     proofs::{own_trade, reading, two_bought},
-    releases::state_of,
+    releases::{state_of, with_balance},
     *,
 };
 use crate::{
@@ -160,4 +160,35 @@ fn no_refund_counts_after_a_start_before_a_list_shows_the_cancelled_order() {
     }
     assert_eq!(state_of(&ledger, 1), OrderState::Returned);
     assert_eq!(ledger.snapshot(after(310)).spent, coins(11));
+}
+
+#[test]
+fn the_commission_of_a_lost_order_that_was_cancelled_before_a_list_showed_it_stays_spent() {
+    let cancelled = OwnTrade {
+        price: Some(coins(30)),
+        joined_at: Some(T0),
+        commission: Some(coins(1)),
+        ..own_trade(77, TradeStatus::Cancelled)
+    };
+    let with_loss = || {
+        let mut ledger = with_balance();
+        (ledger.state.has_own_ids, ledger.state.has_list) = (true, true);
+        lose(&mut ledger, 2, 60, after(10), after(10));
+        ledger
+    };
+    let mut ledger = with_loss();
+    for (second, balance, spent) in [(20, 99, 60), (90, 99, 60), (160, 99, 1)] {
+        let read = reading(slice::from_ref(&cancelled), second);
+        let effects = ledger.reconcile(&read, Some(coins(balance)), after(second));
+        assert_eq!(effects.halts, [], "at {second} s");
+        assert_eq!(ledger.snapshot(after(second)).spent, coins(spent), "at {second} s");
+        ledger.state().check().unwrap();
+    }
+    assert_eq!(state_of(&ledger, 77), OrderState::Returned);
+    // The purchase was cancelled before the lost orders were approved.
+    let mut ledger = with_loss();
+    ledger.state.loss.not_before = after(1);
+    let read = reading(slice::from_ref(&cancelled), 20);
+    let _effects = ledger.reconcile(&read, Some(coins(100)), after(20));
+    assert_eq!((ledger.state().intents().len(), ledger.state().loss().coins), (0, coins(60)));
 }

@@ -47,8 +47,6 @@ pub(super) struct MachineClocks {
     /// program remembers.
     set_ms: i64,
     noted_ms: i64,
-    /// The wall clock of a start was ahead of that of an earlier one on the same boot.
-    pub(super) was_set_forward: bool,
     /// Events of the ledger as they were recorded, up to the last start.
     records: Vec<Record>,
     /// Time from which nothing is released by age, because the wall clock was set.
@@ -69,7 +67,6 @@ impl MachineClocks {
             offset_ms: 0,
             set_ms: 0,
             noted_ms: 0,
-            was_set_forward: false,
             records: Vec::new(),
             frozen_at: None,
             set_at: UnixMs(i64::MIN),
@@ -234,8 +231,8 @@ impl AdversaryMarket {
     }
 
     /// Starts the ledger's clock at the wall clock, and converts the recorded events as the start
-    /// of the program does. After another boot, it is not ahead of the clock of any record, because
-    /// nothing shows that it was set forward.
+    /// of the program does. After another boot, it is not ahead of the clock of the last start and
+    /// the last event that were recorded, because nothing shows that it was set forward.
     pub(super) fn start_clock(&mut self, is_same_boot: bool) {
         let clocks = &mut self.clocks;
         let events = &mut self.ledger.events_for_tests;
@@ -245,30 +242,22 @@ impl AdversaryMarket {
             Record { position: 0, at, uptime_ms, event }
         }));
         clocks.boot += u64::from(!is_same_boot);
-        clocks.was_set_forward |= 0 < clocks.set_ms;
-        clocks.was_set_forward &= is_same_boot;
         clocks.offset_ms += clocks.set_ms;
         if !is_same_boot {
-            let offset =
-                |record: &Record| Some(record.at.0 - i64::try_from(record.uptime_ms?).unwrap());
-            let earliest = clocks.records.iter().filter_map(offset).min();
-            clocks.offset_ms = clocks.offset_ms.min(earliest.unwrap_or(i64::MAX));
+            let is_start = |record: &&Record| matches!(record.event, LedgerEvent::Started { .. });
+            let start = clocks.records.iter().rfind(is_start);
+            for last in start.into_iter().chain(clocks.records.last()) {
+                let offset_ms = last.at.0 - i64::try_from(last.uptime_ms.unwrap()).unwrap();
+                clocks.offset_ms = clocks.offset_ms.min(offset_ms);
+            }
         }
         let (uptime, now) = (u64::try_from(self.now.0).ok(), UnixMs(self.now.0 + clocks.offset_ms));
         let mut timeline = Timeline::new(BootId(clocks.boot), uptime, now);
         clocks.records.iter().for_each(|record| timeline.note_start(record));
         *events = clocks.records.iter().map(|record| timeline.convert(record)).collect();
         let (boot, offset_ms, read_from) = (clocks.boot, clocks.offset_ms, Some(self.now));
-        let (records, was_set_forward) =
-            (std::mem::take(&mut clocks.records), clocks.was_set_forward);
-        *clocks = MachineClocks {
-            boot,
-            offset_ms,
-            was_set_forward,
-            records,
-            read_from,
-            ..MachineClocks::new()
-        };
+        let records = std::mem::take(&mut clocks.records);
+        *clocks = MachineClocks { boot, offset_ms, records, read_from, ..MachineClocks::new() };
         self.reads.clear();
         self.has_read_balance = false;
     }
