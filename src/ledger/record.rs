@@ -599,10 +599,8 @@ pub(super) struct Timeline {
     now: UnixMs,
     /// Clock of this run less the machine's uptime, in milliseconds.
     offset_ms: Option<i64>,
-    /// Boots of the starts that were noted, oldest first.
+    /// Known boots of the starts that were noted, oldest first.
     boots: Vec<BootClock>,
-    /// Number of these boots whose first start was converted.
-    passed: usize,
     /// `true` while the records are of the current boot.
     is_this_boot: bool,
     /// Time by which records of the present run are moved, if it is of an earlier boot.
@@ -613,7 +611,8 @@ pub(super) struct Timeline {
 #[derive(Clone, Copy, Debug)]
 struct BootClock {
     boot: BootId,
-    /// Wall clock less uptime at the first start and at the last one, in milliseconds.
+    /// Wall clock less uptime in milliseconds: of the first start, had it not been behind, and of
+    /// the last one.
     first_ms: Option<i64>,
     last_ms: Option<i64>,
     /// Time by which the first start was certainly behind the records before it.
@@ -622,18 +621,11 @@ struct BootClock {
     last_at: UnixMs,
 }
 
-impl BootClock {
-    fn is_of(&self, boot: BootId) -> bool {
-        self.boot == boot && boot != BootId::default()
-    }
-}
-
 impl Timeline {
     /// Creates a timeline for a run whose clock was `now` at the uptime `uptime_ms`.
     pub(super) fn new(boot: BootId, uptime_ms: Option<u64>, now: UnixMs) -> Self {
         let offset_ms = offset_ms(now, uptime_ms);
-        let (boots, passed, is_this_boot, moved_ms) = (Vec::new(), 0, false, 0);
-        Self { boot, now, offset_ms, boots, passed, is_this_boot, moved_ms }
+        Self { boot, now, offset_ms, boots: Vec::new(), is_this_boot: false, moved_ms: 0 }
     }
 
     /// Returns the uptime at a moment of this run.
@@ -644,36 +636,32 @@ impl Timeline {
     /// Takes the records of starts, each after the record before it, before any record is
     /// converted.
     pub(super) fn note_start(&mut self, record: &Record) {
-        let LedgerEvent::Started { boot, .. } = record.event else {
-            if let Some(last) = self.boots.last_mut() {
-                last.last_at = record.at;
-            }
-            return;
+        let started = match record.event {
+            LedgerEvent::Started { boot, .. } if boot != BootId::default() => Some(boot),
+            _ => None,
         };
-        let started_ms = offset_ms(record.at, record.uptime_ms);
-        if let Some(last) = self.boots.last_mut().filter(|last| last.is_of(boot)) {
-            (last.last_ms, last.last_at) = (started_ms, record.at);
-            return;
-        }
+        let (started_ms, last_at) = (offset_ms(record.at, record.uptime_ms), record.at);
         let behind_ms = self.boots.last().map_or(0, |last| ahead_ms(last.last_at, record.at));
-        let (first_ms, last_ms, last_at) = (started_ms, started_ms, record.at);
-        self.boots.push(BootClock { boot, first_ms, last_ms, behind_ms, last_at });
+        if let Some(last) = self.boots.last_mut()
+            && started.is_none_or(|boot| boot == last.boot)
+        {
+            last.last_ms = if started.is_some() { started_ms } else { last.last_ms };
+            last.last_at = last_at;
+        } else if let Some(boot) = started {
+            let first_ms = started_ms.map(|started| started.saturating_add(behind_ms));
+            self.boots.push(BootClock { boot, first_ms, last_ms: started_ms, behind_ms, last_at });
+        }
     }
 
-    /// Takes the record of a start, from which on the records are of another run.
-    fn begin_run(&mut self, boot: BootId, record: &Record) {
-        self.is_this_boot = boot == self.boot && boot != BootId::default();
-        let passed = self.passed.checked_sub(1).and_then(|index| self.boots.get(index));
-        if !passed.is_some_and(|clock| clock.is_of(boot)) {
-            self.passed = self.passed.saturating_add(1);
-        }
-        let index = self.passed.saturating_sub(1);
-        let later = (0..).zip(&self.boots).skip(self.passed).map(|(index, clock)| {
-            let first_ms = clock.first_ms.map(|first| first.saturating_add(clock.behind_ms));
-            self.set_forward_ms(index, first_ms)
+    /// Returns by how much records of a run of an earlier boot are moved, by the offset of its
+    /// start.
+    fn moved_ms(&self, boot: BootId, started_ms: Option<i64>) -> i64 {
+        let clocks = (0..).zip(&self.boots).skip_while(|(_index, clock)| clock.boot != boot);
+        let moved = clocks.map(|(index, clock)| {
+            let from_ms = if clock.boot == boot { started_ms } else { clock.first_ms };
+            self.set_forward_ms(index, from_ms)
         });
-        let own_ms = self.set_forward_ms(index, offset_ms(record.at, record.uptime_ms));
-        self.moved_ms = later.fold(own_ms, i64::saturating_add);
+        moved.fold(0, i64::saturating_add)
     }
 
     /// Returns by how much the clock was set forward on a boot after it was `from_ms` ahead of the
@@ -682,7 +670,7 @@ impl Timeline {
         let Some(clock) = self.boots.get(index) else { return 0 };
         let (last_ms, ahead_ms) = match self.boots.get(index.saturating_add(1)) {
             Some(next) => (clock.last_ms, next.behind_ms),
-            None if clock.is_of(self.boot) => (self.offset_ms, 0),
+            None if clock.boot == self.boot => (self.offset_ms, 0),
             None => (clock.last_ms, ahead_ms(clock.last_at, self.now)),
         };
         let set_ms = last_ms.zip(from_ms).map(|(last, from)| last.saturating_sub(from));
@@ -692,7 +680,8 @@ impl Timeline {
     /// Returns the converted time of a record, and its event with converted moments.
     pub(super) fn convert(&mut self, record: &Record) -> (UnixMs, LedgerEvent) {
         if let LedgerEvent::Started { boot, .. } = record.event {
-            self.begin_run(boot, record);
+            self.is_this_boot = boot == self.boot && boot != BootId::default();
+            self.moved_ms = self.moved_ms(boot, offset_ms(record.at, record.uptime_ms));
         }
         let moved_ms = if self.is_this_boot {
             let written_ms = offset_ms(record.at, record.uptime_ms);
