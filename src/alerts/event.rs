@@ -506,7 +506,7 @@ impl AlertEvent {
         }
     }
 
-    /// Returns the text of the events that [`text`](Self::text) lists for it.
+    /// Returns the text of an event about the feed, limits, the disk, prices or the shared budget.
     fn condition_text(&self) -> String {
         match self {
             Self::FeedBlocked { block: FeedBlock::WebPage, cause } => format!(

@@ -719,9 +719,11 @@ impl SharingTask {
             self.usage.as_ref().map_or(0, |usage| self.settings.config.to_group(usage.total.used));
         let age = |at: i64| u64::try_from(now.saturating_sub(at)).unwrap_or_default();
         let contact_ms = permission.contact_ms.map(age);
+        // Without the database, nothing is known of the other members since the last contact.
+        let unknown_ms = contact_ms.filter(|_age| self.contact.error.is_some());
         let members = member.peers().map(|peer| {
             let silent_ms = u64::try_from(peer.silent_ms).unwrap_or_default();
-            let silent_ms = silent_ms.saturating_add(contact_ms.unwrap_or_default());
+            let silent_ms = silent_ms.saturating_add(unknown_ms.unwrap_or_default());
             (peer, silent_ms, silent_ms < LIVE_MS.unsigned_abs())
         });
         let more = members.clone().skip(MEMBERS_SHOWN_MAX);
@@ -1050,8 +1052,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_counts_the_members_that_it_does_not_show_and_their_contact_ages_without_the_database()
-     {
+    fn a_status_counts_the_members_that_it_does_not_show() {
         let mut group = MemoryGroup::new(100_000, 3_000);
         for number in 0..MEMBERS_SHOWN_MAX + 2 {
             let account = String::new();
@@ -1062,6 +1063,15 @@ mod tests {
         let status = bot.until(|_bot, status| !status.members.is_empty());
         assert_eq!((status.members.len(), status.more_members), (MEMBERS_SHOWN_MAX, 2));
         assert_eq!((status.more_live, status.live_others()), (2, MEMBERS_SHOWN_MAX + 2));
+    }
+
+    #[test]
+    fn without_the_database_the_last_contacts_of_the_other_members_grow_older() {
+        let mut group = MemoryGroup::new(100_000, 3_000);
+        meet(&mut group, &other("b", 0));
+        let ledger = Ledger::in_memory(tests::budget(), &[entry(Some("first"))], false);
+        let mut bot = TestBot::join(group, ledger, None, "");
+        let status = bot.until(|_bot, status| !status.members.is_empty());
         bot.set_away(true);
         let later = status.members[0].silent_ms + 1_000;
         let away = |_: &TestBot, status: &SharedStatus| {

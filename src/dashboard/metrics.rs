@@ -232,7 +232,7 @@ fn shared(text: &mut Exposition, shared: &SharedStatus) {
     let since = shared.active_since.as_deref().and_then(UnixMs::parse);
     if let Some((name, since)) = shared.active.as_deref().zip(since) {
         let since = Value::Millis(u64::try_from(since.0).unwrap_or(0));
-        let help = "Start of the active bot of the standby name, Unix time; absent without one.";
+        let help = "Time since which the active bot of this standby name is active, Unix time.";
         let name_of = "sniper_shared_active_since_timestamp_seconds";
         text.metric(name_of, "gauge", help, &[(label("member", name), since)]);
     }

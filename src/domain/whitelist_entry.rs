@@ -80,7 +80,8 @@ pub struct EntryGroup {
 
 /// Validated entry: its minima do not exceed its maxima.
 ///
-/// The default accepts every item, and buys none: its limits of price and quantity are zero.
+/// The default matches every item but StatTrak and Souvenir ones, and buys nothing: its maximum
+/// price and quantity are zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WhitelistEntry {
     /// Label chosen by the user, for logs and the ledger.

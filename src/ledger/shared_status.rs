@@ -16,10 +16,10 @@ pub const STANDBY: &str = "standby";
 /// Maximum number of members in a status, and in a step of `doctor`.
 pub const MEMBERS_SHOWN_MAX: usize = 20;
 
-/// Tells how many members are not shown, if there are any.
+/// Returns the line about the members that are not shown, if there are any.
 pub fn more_members(count: usize) -> Option<String> {
     let more = counted(count, "more member", "more members");
-    (0 < count).then(|| format!("and {more}: sniper shared status"))
+    (0 < count).then(|| format!("and {more}; see: sniper shared status"))
 }
 
 /// Another member of the group.
@@ -32,7 +32,8 @@ pub struct SharedMember {
     /// `true` if it sends no orders, so that its listings are split among the others.
     #[serde(default)]
     pub is_idle: bool,
-    /// Time since its last contact, by the clock of the database.
+    /// Time since its last contact: by the clock of the database at the last exchange of this bot,
+    /// plus the time since then if the database does not answer.
     pub silent_ms: u64,
     /// Slice of the total, and its reported usage, in thousandths of the group's unit.
     #[serde(default)]
@@ -207,7 +208,7 @@ mod tests {
         let more = SharedStatus { more_members: 4, more_live: 2, ..shared.clone() };
         let text = more.to_string();
         assert!(text.contains(", 3 other live members\n"), "{text}");
-        assert!(text.ends_with(" and 4 more members: sniper shared status\n"), "{text}");
+        assert!(text.ends_with(" and 4 more members; see: sniper shared status\n"), "{text}");
         let warned = SharedStatus { warning: Some("the same account".to_owned()), ..shared };
         assert_eq!(warned.problem().as_deref(), Some("the same account"));
     }

@@ -52,7 +52,7 @@ pub struct BookSource {
     /// the time of the newest of that side whose newest price is older.
     pub newest: UnixMs,
     pub max_age: Duration,
-    /// `max_age` in milliseconds, as which a look-up compares times.
+    /// `max_age` in milliseconds, the unit in which a look-up compares times.
     max_age_ms: i64,
     coin: Option<CoinUsd>,
     has_table: bool,

@@ -20,7 +20,7 @@
 //! without side effects every millisecond, and continuously where a CPU core is reserved.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -168,8 +168,9 @@ pub struct Engine<B> {
     pub(super) near_misses: NearMissLog,
     pub(super) notified: Notified,
     pub(super) pending: HashMap<TradeKey, PendingOrder>,
-    /// Orders that are not in `pending` yet.
-    pub(super) sent_orders: Vec<SentOrder>,
+    /// Orders whose request was written, and whose record, log line and item follow. At most
+    /// `max_in_flight`.
+    pub(super) sent_orders: VecDeque<SentOrder>,
     /// Item names of this session's orders and of recent ones before it, for look-ups and later log
     /// lines.
     pub(super) names: HashMap<TradeId, String>,
@@ -247,7 +248,7 @@ impl<B: OrderSender> Engine<B> {
             near_misses: NearMissLog::default(),
             notified: Notified::default(),
             pending: HashMap::with_capacity(64),
-            sent_orders: Vec::with_capacity(64),
+            sent_orders: VecDeque::with_capacity(64),
             names,
             unresolved: HashMap::new(),
             seen: SetAssocCache::new(SEEN_MAX, (None, false)),
@@ -312,6 +313,7 @@ impl<B: OrderSender> Engine<B> {
     /// Replaces the reference prices. The caller keeps a handle of the old ones, so that they are
     /// not freed on this thread.
     pub fn set_prices(&mut self, prices: Arc<PriceBook>) {
+        self.finish_sent_orders();
         if let Some(recorder) = &self.price_recorder {
             recorder.record(&prices);
         }
@@ -346,8 +348,8 @@ impl<B: OrderSender> Engine<B> {
         &mut self.ledger
     }
 
-    /// Decides about one listing and orders it if it matches and the limits allow it. Each other
-    /// use of the engine first needs [`finish_sent_orders`](Self::finish_sent_orders).
+    /// Decides about one listing and orders it if it matches and the limits allow it. After the
+    /// last listing of a read, the caller calls [`finish_sent_orders`](Self::finish_sent_orders).
     #[inline]
     pub fn consider(&mut self, trade: Trade<'_>, now: Now) {
         // A listing of an item that no entry names may be read later than it arrived, so it does
@@ -505,7 +507,7 @@ impl<B: OrderSender> Engine<B> {
                     LatencyBreakdown { arrival, parsed, decided, reserved, serialized, written };
                 self.forget_limits(entry);
                 let (listing, was_queued) = (candidate.to_held(), candidate.is_queued);
-                self.sent_orders.push(SentOrder { listing, price, steps, was_queued, sent: now });
+                self.sent_orders.push_back(SentOrder { listing, price, steps, was_queued, sent: now });
                 None
             }
             Err(reason) => {
@@ -628,6 +630,7 @@ impl<B: OrderSender> Engine<B> {
     /// Handles the report about one order. If an order has two reports, the first one only updates
     /// the ledger; the last one is also counted and logged.
     pub fn on_order_report(&mut self, report: &OrderReport, now: Now) {
+        self.finish_sent_orders();
         self.retries_all = true;
         self.observe_clock(report);
         self.apply_outcome(report, now);

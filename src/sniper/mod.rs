@@ -381,7 +381,7 @@ impl<B: OrderSender> Sniper<B> {
         }
     }
 
-    /// Locks the engine for anything but a listing.
+    /// Locks the engine for every use except a listing, and finishes the sent orders first.
     fn engine(&self) -> MutexGuard<'_, Engine<B>> {
         let mut engine = self.lock();
         engine.finish_sent_orders();

@@ -71,6 +71,7 @@ impl<B: OrderSender> Engine<B> {
         if pauses.version != self.pause_version {
             pauses = self.current_pauses().prepare(&whitelist);
         }
+        self.finish_sent_orders();
         self.activity.clear_near_misses();
         self.entry_scan = EntryScan::default();
         self.max_wait = max_wait;

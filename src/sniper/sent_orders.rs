@@ -3,7 +3,7 @@
 //!
 //! The order path only copies the listing. The rest is done at the next access to the engine that
 //! is not a listing, so that it does not delay the orders that follow in the same read. Until then
-//! the order is reserved in the ledger, which counts like sent.
+//! the ledger has it as reserved, which counts against every limit as sent does.
 
 use super::{
     OrderSender,
@@ -33,13 +33,13 @@ pub(super) struct SentOrder {
 
 impl<B: OrderSender> Engine<B> {
     /// Returns `true` if [`finish_sent_orders`](Self::finish_sent_orders) has work.
-    pub(super) const fn has_sent_orders(&self) -> bool {
+    pub(super) fn has_sent_orders(&self) -> bool {
         !self.sent_orders.is_empty()
     }
 
     /// Records and logs the orders that were sent since the last call.
     pub fn finish_sent_orders(&mut self) {
-        for order in std::mem::take(&mut self.sent_orders) {
+        while let Some(order) = self.sent_orders.pop_front() {
             self.finish_sent_order(&order);
         }
     }

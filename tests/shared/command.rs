@@ -241,7 +241,7 @@ async fn doctor_shows_each_member_and_who_is_active_since_when_and_how_many_more
         "{text}"
     );
     assert_eq!(words(21)[0], "m29");
-    assert_eq!(lines[22], "      and 3 more members: sniper shared status");
+    assert_eq!(lines[22], "      and 3 more members; see: sniper shared status");
     let status = directory.text("shared status", 0);
     assert_eq!(status.lines().count(), 25, "{status}");
     let is_released = |line: &str| line.starts_with("m10 ") && line.ends_with(" released");
