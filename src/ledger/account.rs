@@ -255,7 +255,7 @@ impl AccountBalance {
 
     /// Corrects the cost of a charged order.
     pub(super) fn reprice(&mut self, sequence: Sequence, from: Cost, to: Cost) {
-        // Most changes of a charged order are deliveries.
+        // A delivery, the most frequent change, changes no cost and needs no search.
         if from == to {
             return;
         }

@@ -18,7 +18,7 @@ use rusqlite::{
 use super::{
     entries::{EntryKey, GroupNames},
     error::LedgerError,
-    event::{EntrySlot, Sequence},
+    event::{EntrySlot, LedgerEvent, Sequence},
     intent::{ApprovedTotals, Intent},
     item::OrderedItem,
     item_rows,
@@ -343,14 +343,23 @@ impl Database {
         self.restore_entries(state).map_err(LedgerError::database("read", &self.path))?;
         let starts = "WHERE number IN (SELECT number FROM events WHERE kind = 'started' \
                       UNION ALL SELECT number - 1 FROM events WHERE kind = 'started')";
+        let is_start = |record: &Record| matches!(record.event, LedgerEvent::Started { .. });
+        let (mut noted, mut starts_count) = (0_u64, 0_u64);
         self.each_record(starts, |record| {
+            noted = noted.saturating_add(u64::from(is_start(record)));
             timeline.note_start(record);
             Ok(())
         })?;
         self.each_record("", |record| {
+            starts_count = starts_count.saturating_add(u64::from(is_start(record)));
             let (at, event) = timeline.convert(record);
             state.apply(at, &event).map_err(|source| self.contradiction(source))
-        })
+        })?;
+        // A start that the index lacks would leave the orders before it at a wrong time.
+        if noted == starts_count {
+            return Ok(());
+        }
+        Err(self.damaged(format!("the index finds {noted} of {starts_count} starts")))
     }
 
     /// Reads the records that meet this condition, in their order.

@@ -254,7 +254,8 @@ fn item_names(
     database: &Database,
     state: &LedgerState,
 ) -> Result<HashMap<TradeId, String>, LedgerError> {
-    let _locked_once = database.snapshot()?;
+    // One transaction locks the file once for all names.
+    let _transaction = database.snapshot()?;
     let orders = state.unknown_orders().chain(state.intents().iter().rev()).take(NAMES_MAX);
     let name =
         |order: &Intent| Ok(database.item(order.sequence)?.map(|item| (order.id, item.name)));

@@ -305,7 +305,8 @@ impl LedgerState {
         };
         let can_adopt = self.orders_of(&id).all(permits_same_id);
         // A cancelled one may have cost a commission.
-        let is_free = is_cancelled && !(can_adopt && *loss > 0 && self.may_have_been_lost(trade));
+        let may_be_lost = *loss > 0 && !is_after_loss && self.may_keep_lost_commission(trade);
+        let is_free = is_cancelled && !(can_adopt && may_be_lost);
         if !counts && (!self.baselined || is_free || is_other_bot) {
             return Some(LedgerEvent::Accepted { id });
         }
@@ -323,9 +324,9 @@ impl LedgerState {
         Some(LedgerEvent::Halted(HaltReason::UnexpectedPurchase { id, price }))
     }
 
-    /// Returns `true` if a cancelled purchase may be of an order that the power loss removed, on a
-    /// market that may keep a commission of it.
-    fn may_have_been_lost(&self, trade: &OwnTrade) -> bool {
+    /// Returns `true` if the market may have kept a commission of a cancelled purchase, and the
+    /// purchase may be of an order that the power loss removed. Such markets have own order ids.
+    fn may_keep_lost_commission(&self, trade: &OwnTrade) -> bool {
         let is_later = |joined| self.loss.not_before <= joined;
         self.has_own_ids && trade.joined_at.is_none_or(is_later)
     }

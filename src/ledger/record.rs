@@ -591,8 +591,9 @@ fn halt(fields: &RecordFields) -> Option<HaltReason> {
 /// A record contains the wall clock of the run that wrote it and the machine's uptime. The wall
 /// clock may have been set since. Records of the current boot are therefore converted by their
 /// uptime. Between two boots only the wall clock is known: records of an earlier boot are moved by
-/// the time by which it was set forward later on that boot and on the boots after it, less what it
-/// was certainly ahead of, or behind, the wall clock of the neighbouring boot.
+/// the time by which it was set forward later on that boot and on the boots after it. If a boot
+/// begins before the last record of the boot before, that gap is subtracted once, because either
+/// the clock before was ahead or the clock after it was behind.
 #[derive(Clone, Debug)]
 pub(super) struct Timeline {
     boot: BootId,
@@ -601,6 +602,8 @@ pub(super) struct Timeline {
     offset_ms: Option<i64>,
     /// Known boots of the starts that were noted, oldest first.
     boots: Vec<BootClock>,
+    /// Number of them that have begun when the present record was written.
+    begun: usize,
     /// `true` while the records are of the current boot.
     is_this_boot: bool,
     /// Time by which records of the present run are moved, if it is of an earlier boot.
@@ -611,13 +614,13 @@ pub(super) struct Timeline {
 #[derive(Clone, Copy, Debug)]
 struct BootClock {
     boot: BootId,
-    /// Wall clock less uptime in milliseconds: of the first start, had it not been behind, and of
-    /// the last one.
+    /// Wall clock less uptime in milliseconds, at the first start with an uptime and at the last
+    /// start.
     first_ms: Option<i64>,
     last_ms: Option<i64>,
-    /// Time by which the first start was certainly behind the records before it.
+    /// Time by which the first start is earlier than the record before it.
     behind_ms: i64,
-    /// Time of the last record.
+    /// Time of the last record that was noted.
     last_at: UnixMs,
 }
 
@@ -625,7 +628,7 @@ impl Timeline {
     /// Creates a timeline for a run whose clock was `now` at the uptime `uptime_ms`.
     pub(super) fn new(boot: BootId, uptime_ms: Option<u64>, now: UnixMs) -> Self {
         let offset_ms = offset_ms(now, uptime_ms);
-        Self { boot, now, offset_ms, boots: Vec::new(), is_this_boot: false, moved_ms: 0 }
+        Self { boot, now, offset_ms, boots: Vec::new(), begun: 0, is_this_boot: false, moved_ms: 0 }
     }
 
     /// Returns the uptime at a moment of this run.
@@ -641,47 +644,50 @@ impl Timeline {
             _ => None,
         };
         let (started_ms, last_at) = (offset_ms(record.at, record.uptime_ms), record.at);
-        let behind_ms = self.boots.last().map_or(0, |last| ahead_ms(last.last_at, record.at));
+        let behind_ms = self.boots.last().map_or(0, |last| gap_ms(last.last_at, record.at));
         if let Some(last) = self.boots.last_mut()
             && started.is_none_or(|boot| boot == last.boot)
         {
-            last.last_ms = if started.is_some() { started_ms } else { last.last_ms };
+            if started.is_some() {
+                (last.first_ms, last.last_ms) = (last.first_ms.or(started_ms), started_ms);
+            }
             last.last_at = last_at;
         } else if let Some(boot) = started {
-            let first_ms = started_ms.map(|started| started.saturating_add(behind_ms));
-            self.boots.push(BootClock { boot, first_ms, last_ms: started_ms, behind_ms, last_at });
+            let (first_ms, last_ms) = (started_ms, started_ms);
+            self.boots.push(BootClock { boot, first_ms, last_ms, behind_ms, last_at });
         }
     }
 
-    /// Returns by how much records of a run of an earlier boot are moved, by the offset of its
-    /// start.
-    fn moved_ms(&self, boot: BootId, started_ms: Option<i64>) -> i64 {
-        let clocks = (0..).zip(&self.boots).skip_while(|(_index, clock)| clock.boot != boot);
-        let moved = clocks.map(|(index, clock)| {
-            let from_ms = if clock.boot == boot { started_ms } else { clock.first_ms };
-            self.set_forward_ms(index, from_ms)
-        });
-        moved.fold(0, i64::saturating_add)
-    }
-
-    /// Returns by how much the clock was set forward on a boot after it was `from_ms` ahead of the
-    /// uptime, less what it was certainly ahead of the clock of the next boot.
-    fn set_forward_ms(&self, index: usize, from_ms: Option<i64>) -> i64 {
-        let Some(clock) = self.boots.get(index) else { return 0 };
-        let (last_ms, ahead_ms) = match self.boots.get(index.saturating_add(1)) {
-            Some(next) => (clock.last_ms, next.behind_ms),
-            None if clock.boot == self.boot => (self.offset_ms, 0),
-            None => (clock.last_ms, ahead_ms(clock.last_at, self.now)),
-        };
-        let set_ms = last_ms.zip(from_ms).map(|(last, from)| last.saturating_sub(from));
-        set_ms.map_or(0, |set| set.saturating_sub(ahead_ms).max(0))
+    /// Begins the run of this start. Returns by how much its records are moved if it is of an
+    /// earlier boot.
+    fn begin_run(&mut self, boot: BootId, started_ms: Option<i64>) -> i64 {
+        let known = self.boots.iter().position(|clock| clock.boot == boot);
+        let first = known.unwrap_or(self.begun);
+        self.begun = known.map_or(self.begun, |index| index.saturating_add(1));
+        // Part of a gap before a boot that no change on the boot before it explains.
+        let unexplained = self.boots.get(first).map_or(0, |clock| clock.behind_ms);
+        let (mut moved_ms, mut unexplained_ms) = (0_i64, unexplained);
+        for (index, clock) in self.boots.iter().enumerate().skip(first) {
+            let (last_ms, gap_ms) = match self.boots.get(index.saturating_add(1)) {
+                Some(next) => (clock.last_ms, next.behind_ms),
+                None if clock.boot == self.boot => (self.offset_ms, 0),
+                None => (clock.last_ms, gap_ms(clock.last_at, self.now)),
+            };
+            let first_ms = clock.first_ms.map(|first| first.saturating_add(unexplained_ms));
+            let from_ms = if Some(index) == known { started_ms } else { first_ms };
+            let set_ms = last_ms.zip(from_ms).map_or(0, |(last, from)| last.saturating_sub(from));
+            let explained_ms = set_ms.clamp(0, gap_ms);
+            unexplained_ms = gap_ms.saturating_sub(explained_ms);
+            moved_ms = moved_ms.saturating_add(set_ms.max(0).saturating_sub(explained_ms));
+        }
+        moved_ms
     }
 
     /// Returns the converted time of a record, and its event with converted moments.
     pub(super) fn convert(&mut self, record: &Record) -> (UnixMs, LedgerEvent) {
         if let LedgerEvent::Started { boot, .. } = record.event {
             self.is_this_boot = boot == self.boot && boot != BootId::default();
-            self.moved_ms = self.moved_ms(boot, offset_ms(record.at, record.uptime_ms));
+            self.moved_ms = self.begin_run(boot, offset_ms(record.at, record.uptime_ms));
         }
         let moved_ms = if self.is_this_boot {
             let written_ms = offset_ms(record.at, record.uptime_ms);
@@ -712,7 +718,7 @@ fn offset_ms(at: UnixMs, uptime_ms: Option<u64>) -> Option<i64> {
 }
 
 /// Returns by how much the earlier one of two records has the later time.
-fn ahead_ms(earlier: UnixMs, later: UnixMs) -> i64 {
+fn gap_ms(earlier: UnixMs, later: UnixMs) -> i64 {
     earlier.0.saturating_sub(later.0).max(0)
 }
 
@@ -1092,6 +1098,57 @@ mod tests {
             let times = records.map(|record| timeline.convert(&record).0.0 / 1_000);
             assert_eq!(times, expected, "at {now}");
         }
+    }
+
+    /// Returns the converted times in seconds of records with these times and uptimes.
+    fn times(timeline: &mut Timeline, seconds: &[(i64, u64, LedgerEvent)]) -> Vec<i64> {
+        let records: Vec<_> = seconds
+            .iter()
+            .map(|(at, uptime, event)| record(at * 1_000, Some(uptime * 1_000), *event))
+            .collect();
+        records.iter().for_each(|record| timeline.note_start(record));
+        records.iter().map(|record| timeline.convert(record).0.0 / 1_000).collect()
+    }
+
+    /// On both boots the clock was two hours behind at the first start, and right at the last one.
+    #[test]
+    fn a_gap_between_two_boots_is_subtracted_once() {
+        let start = |boot| LedgerEvent::Started { boot: BootId(boot), start: None };
+        let seconds = [
+            (36_000, 10, start(8)),
+            (36_005, 15, LedgerEvent::Baselined),
+            (43_260, 70, start(8)),
+            (43_320, 130, LedgerEvent::Baselined),
+            (36_600, 10, start(9)),
+        ];
+        let mut timeline = Timeline::new(BootId(9), Some(610_000), UnixMs(44_400_000));
+        assert_eq!(times(&mut timeline, &seconds), [43_680, 43_685, 43_740, 43_800, 43_800]);
+    }
+
+    #[test]
+    fn records_of_a_run_without_a_boot_id_are_moved_by_what_the_clock_was_set_forward_later() {
+        let start = |boot| LedgerEvent::Started { boot: BootId(boot), start: None };
+        let seconds = [
+            (1_000, 10, start(8)),
+            (1_100, 10, start(0)),
+            (1_110, 20, LedgerEvent::Baselined),
+            (1_200, 10, start(9)),
+        ];
+        let mut timeline = Timeline::new(BootId(9), Some(20_000), UnixMs(1_510_000));
+        assert_eq!(times(&mut timeline, &seconds), [1_300, 1_400, 1_410, 1_500]);
+    }
+
+    #[test]
+    fn a_first_start_without_an_uptime_leaves_the_next_one_to_show_a_change() {
+        let start = |boot| LedgerEvent::Started { boot: BootId(boot), start: None };
+        let records = [
+            record(1_000_000, Some(10_000), start(8)),
+            record(1_100_000, None, start(9)),
+            record(1_110_000, Some(20_000), start(9)),
+        ];
+        let mut timeline = Timeline::new(BootId(9), Some(30_000), UnixMs(1_420_000));
+        records.iter().for_each(|record| timeline.note_start(record));
+        assert_eq!(timeline.convert(&records[0]).0, UnixMs(1_300_000));
     }
 
     #[test]

@@ -507,7 +507,13 @@ impl<B: OrderSender> Engine<B> {
                     LatencyBreakdown { arrival, parsed, decided, reserved, serialized, written };
                 self.forget_limits(entry);
                 let (listing, was_queued) = (candidate.to_held(), candidate.is_queued);
-                self.sent_orders.push_back(SentOrder { listing, price, steps, was_queued, sent: now });
+                self.sent_orders.push_back(SentOrder {
+                    listing,
+                    price,
+                    steps,
+                    was_queued,
+                    sent: now,
+                });
                 None
             }
             Err(reason) => {

@@ -19,7 +19,7 @@ const STD_NAMES: [&str; 20] = [
 const CLIENT_MODULES: [&str; 8] =
     ["json", "prices", "net", "markets", "protocol", "ws", "execution", "account"];
 /// Upper limit of the source, in lines that are neither blank, comment nor test.
-const SOURCE_LINES_MAX: usize = 74_340;
+const SOURCE_LINES_MAX: usize = 74_380;
 
 fn sources() -> Vec<Source> {
     files("src", "rs")

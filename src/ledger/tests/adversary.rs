@@ -148,6 +148,8 @@ struct AdversaryMarket {
     /// The lists may understate prices.
     understates: bool,
     keeps_commissions: bool,
+    /// Power losses may remove orders.
+    loses_orders: bool,
     /// Coins arrive from another source.
     has_deposits: bool,
     deposits: Vec<(UnixMs, Amount)>,
@@ -179,6 +181,7 @@ impl AdversaryMarket {
             limits,
             understates: false,
             keeps_commissions: false,
+            loses_orders: true,
             has_deposits: false,
             deposits: Vec::new(),
             budget,
@@ -281,7 +284,9 @@ impl AdversaryMarket {
             AdversaryStep::Deliver { recent } => self.deliver(recent),
             AdversaryStep::FailRead => drop(self.reads.pop_front()),
             AdversaryStep::Restart => self.restart(0, true),
-            AdversaryStep::PowerLoss { events } => self.restart(events, false),
+            AdversaryStep::PowerLoss { events } => {
+                self.restart(if self.loses_orders { events } else { 0 }, false);
+            }
             AdversaryStep::ClockSet { seconds } => self.set_clock(seconds),
             AdversaryStep::Suspend { seconds } => {
                 self.now = self.now.plus(Duration::from_secs(seconds));
@@ -734,13 +739,14 @@ proptest! {
         kind in market_kind(),
         limits in limits(),
         understates in prop::bool::weighted(0.2),
-        keeps_commissions in prop::bool::weighted(0.4),
+        (keeps_commissions, loses_orders) in (prop::bool::weighted(0.4), any::<bool>()),
         has_deposits in prop::bool::weighted(0.25),
         steps in prop::collection::vec(step(), 0..300),
     ) {
         let market = AdversaryMarket::new(kind, limits);
         let understates = understates && !has_deposits;
-        let market = AdversaryMarket { understates, keeps_commissions, has_deposits, ..market };
+        let market = AdversaryMarket { understates, keeps_commissions, ..market };
+        let market = AdversaryMarket { loses_orders, has_deposits, ..market };
         market.run(&steps);
     }
 

@@ -8,6 +8,7 @@ use super::{
     proofs::{own_trade, reading},
     *,
 };
+use crate::ledger::{open::DATABASE, reader::LedgerReader};
 
 #[test]
 fn a_clock_change_frees_nothing_by_age_until_the_account_is_read_again() {
@@ -238,4 +239,34 @@ fn an_order_before_a_clock_that_was_ahead_counts_for_at_most_one_width_after_the
     drop(open_at(folder.path(), "boot-2", 2_060, after(9_000)));
     let now = after(7_000 + 3_601);
     assert!(!counts(&mut open_at(folder.path(), "boot-2", 3_661, now), now));
+}
+
+/// The clock was two hours behind at the first start on each boot, and right at the last one.
+#[test]
+fn an_order_counts_through_two_boots_that_begin_with_a_clock_that_is_behind() {
+    let folder = with_order_of_first_boot();
+    drop(open_at(folder.path(), "boot-1", 9_060, after(7_200 + 60)));
+    drop(open_at(folder.path(), "boot-2", 60, after(600)));
+    for (minutes, is_counted) in [(20, true), (59, true), (75, false)] {
+        let now = after(7_200 + minutes * 60);
+        let mut ledger = open_at(folder.path(), "boot-2", 60 + (minutes - 10) * 60, now);
+        assert_eq!(counts(&mut ledger, now), is_counted, "after {minutes} minutes");
+    }
+}
+
+#[test]
+fn an_index_without_all_starts_is_damage() {
+    let folder = with_order_of_first_boot();
+    for (kind, then) in [("nothing", "REINDEX starts;"), ("started", "")] {
+        let database = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
+        let sql = format!("CREATE INDEX starts ON events (number) WHERE kind = '{kind}'");
+        database.pragma_update(None, "writable_schema", true).unwrap();
+        let change = "UPDATE sqlite_schema SET sql = ?1 WHERE name = 'starts'";
+        assert_eq!(database.execute(change, [sql]).unwrap(), 1);
+        drop(database);
+        let database = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
+        database.execute_batch(then).unwrap();
+    }
+    let error = LedgerReader::open(folder.path()).and_then(|reader| reader.verify()).unwrap_err();
+    assert!(error.to_string().contains("the index finds 0 of 1 starts"), "{error}");
 }

@@ -192,3 +192,21 @@ fn the_commission_of_a_lost_order_that_was_cancelled_before_a_list_showed_it_sta
     let _effects = ledger.reconcile(&read, Some(coins(100)), after(20));
     assert_eq!((ledger.state().intents().len(), ledger.state().loss().coins), (0, coins(60)));
 }
+
+#[test]
+fn a_cancelled_purchase_from_after_the_loss_does_not_take_the_place_of_a_lost_order() {
+    let mut ledger = with_balance();
+    (ledger.state.has_own_ids, ledger.state.has_list) = (true, true);
+    lose(&mut ledger, 1, 30, after(10), after(10));
+    let by_hand = OwnTrade {
+        price: Some(coins(30)),
+        joined_at: Some(after(80)),
+        ..own_trade(77, TradeStatus::Cancelled)
+    };
+    let (price, joined_at) = (Some(coins(30)), Some(T0));
+    let lost = OwnTrade { price, joined_at, ..own_trade(78, TradeStatus::Joined) };
+    let effects = ledger.reconcile(&reading(&[by_hand, lost], 90), Some(coins(70)), after(90));
+    assert_eq!(effects.halts, []);
+    assert_eq!(ledger.state().intents().len(), 1);
+    assert_eq!(state_of(&ledger, 78), OrderState::Bought);
+}
