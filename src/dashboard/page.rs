@@ -691,7 +691,7 @@ mod tests {
         let sections = sections(Some(&shown), &RateHistory::default(), &PageFacts::default());
         let html: String = sections.into_iter().map(|(_, html)| html).collect();
         assert!(
-            html.contains("<p class=\"dim\">and 1 more member: sniper shared status</p>"),
+            html.contains("<p class=\"dim\">and 1 more member; see: sniper shared status</p>"),
             "{html}"
         );
         let halted = html.split_once("Since <time class=\"full\" datetime=").unwrap().1;

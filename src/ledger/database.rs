@@ -334,11 +334,13 @@ impl Database {
         self.connection.query_row(sql, [key], |row| row.get(0)).optional()
     }
 
-    /// Rebuilds the ledger state from every recorded event.
+    /// Rebuilds the ledger state from every recorded event. `later` are the records that follow, of
+    /// which only the starts are needed.
     pub(super) fn replay(
         &self,
         state: &mut LedgerState,
         timeline: &mut Timeline,
+        later: &[Record],
     ) -> Result<(), LedgerError> {
         self.restore_entries(state).map_err(LedgerError::database("read", &self.path))?;
         let starts = "WHERE number IN (SELECT number FROM events WHERE kind = 'started' \
@@ -350,6 +352,7 @@ impl Database {
             timeline.note_start(record);
             Ok(())
         })?;
+        later.iter().for_each(|record| timeline.note_start(record));
         self.each_record("", |record| {
             starts_count = starts_count.saturating_add(u64::from(is_start(record)));
             let (at, event) = timeline.convert(record);
@@ -411,7 +414,7 @@ impl Database {
     ) -> Result<PreviousRun, LedgerError> {
         let _snapshot = self.snapshot()?;
         let previous = self.previous_run()?;
-        self.replay(state, timeline)?;
+        self.replay(state, timeline, &[])?;
         Ok(previous)
     }
 

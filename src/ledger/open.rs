@@ -177,10 +177,10 @@ impl Ledger {
         state.set_list(live.map_or(previous.listed_within, |live| live.listed_within));
         let boot = BootId::new(location.boot.as_deref());
         let mut timeline = Timeline::new(boot, location.uptime_ms, now);
-        database.replay(&mut state, &mut timeline)?;
         let (file_match, recovered) =
             read_intent_log(&intent_log, &previous).map_err(failed("read"))?;
         recovered.check_layout(&path)?;
+        database.replay(&mut state, &mut timeline, &recovered.records)?;
         let last = recovered.records.last().map_or(previous.applied, |record| record.position);
 
         // Without its intent file, a run may have lost records even within one boot.
@@ -499,7 +499,7 @@ impl Recovery {
                 }
             }
             // An event that does not apply refers to a lost record, and is dropped.
-            let _fits = self.add(record.at, event).is_ok();
+            let _fits = self.add_record(Record { position: 0, event, ..*record }).is_ok();
         }
     }
 
@@ -512,7 +512,8 @@ impl Recovery {
         let earlier = earlier.filter(|earlier| earlier.state.is_in_flight());
         if let Some(sequence) = earlier.map(|earlier| earlier.sequence) {
             let answer = RecordedAnswer::NotSent(NotSent::Closed);
-            let _fits = self.add(record.at, LedgerEvent::Answered { sequence, answer }).is_ok();
+            let event = LedgerEvent::Answered { sequence, answer };
+            let _fits = self.add_record(Record { position: 0, event, ..*record }).is_ok();
         }
     }
 

@@ -16,6 +16,7 @@ use super::{
     account::{Cost, Reservation},
     event::{EntrySlot, Evidence, HaltReason, OrderState, RecordedAnswer, Release, Sequence},
     intent::{CrashLoss, Halt, Intent, InvalidTransition},
+    open::CLOCK_MARGIN,
     state::{
         HALTS_MAX, LedgerState, PAUSE, PAUSE_MAX, REJECTIONS_IN_A_ROW_MAX, SECOND,
         UNKNOWNS_IN_A_ROW_MAX,
@@ -370,12 +371,14 @@ impl LedgerState {
             return;
         }
         self.barrier = self.barrier.max(Some(barrier));
+        // A last event after the loss is of a run whose clock was ahead. In a replay, both times may
+        // be later than they were, but not the barrier.
+        let earliest = barrier.minus(CLOCK_MARGIN).minus(LOSS_MARGIN);
         self.loss = CrashLoss {
             coins: self.loss.coins.saturating_add(coins),
             count: self.loss.count.saturating_add(count),
             since: at,
-            // A last event after the loss is of a run whose clock was ahead.
-            not_before: self.last_at.min(at).minus(LOSS_MARGIN).max(self.first_at),
+            not_before: self.last_at.min(at).minus(LOSS_MARGIN).max(self.first_at).min(earliest),
         };
         self.account.set_crash_reserve(self.loss.coins);
         self.approved_totals = self.approved_totals.plus(coins, count);

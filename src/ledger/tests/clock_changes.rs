@@ -1,6 +1,6 @@
 //! Tests of ages and windows after the wall clock was set.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use tempfile::TempDir;
 
@@ -8,7 +8,11 @@ use super::{
     proofs::{own_trade, reading},
     *,
 };
-use crate::ledger::{open::DATABASE, reader::LedgerReader};
+use crate::ledger::{
+    open::{DATABASE, DATABASE_LOG},
+    reader::LedgerReader,
+    record::Record,
+};
 
 #[test]
 fn a_clock_change_frees_nothing_by_age_until_the_account_is_read_again() {
@@ -252,6 +256,37 @@ fn an_order_counts_through_two_boots_that_begin_with_a_clock_that_is_behind() {
         let mut ledger = open_at(folder.path(), "boot-2", 60 + (minutes - 10) * 60, now);
         assert_eq!(counts(&mut ledger, now), is_counted, "after {minutes} minutes");
     }
+}
+
+/// The clock was set forward by two hours before the second start on the first boot, which only the
+/// intent file contains.
+#[test]
+fn a_start_that_only_the_intent_file_contains_moves_the_orders_before_it() {
+    let folder = with_order_of_first_boot();
+    let database = fs::read(folder.path().join(DATABASE)).unwrap();
+    let second = open_at(folder.path(), "boot-1", 9_060, after(7_260));
+    let image = disk::crash_image(folder.path());
+    drop(second);
+    fs::write(image.path().join(DATABASE), database).unwrap();
+    fs::remove_file(image.path().join(DATABASE_LOG)).unwrap();
+    let now = after(7_200 + 20 * 60);
+    assert!(counts(&mut open_at(image.path(), "boot-2", 20 * 60, now), now));
+}
+
+#[test]
+fn a_record_that_survives_a_power_loss_keeps_its_uptime() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = open_at(folder.path(), "boot-1", 9_000, T0);
+    let mut foreign = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
+    let hold = foreign.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive).unwrap();
+    let _approved = ledger.reserve(order_request(1, 10), T0).unwrap();
+    let image = disk::crash_image(folder.path());
+    hold.rollback().unwrap();
+    drop(open_at(image.path(), "boot-2", 60, after(600)));
+    let database = rusqlite::Connection::open(image.path().join(DATABASE)).unwrap();
+    let sql = "SELECT record FROM events WHERE kind = 'reserved'";
+    let record = database.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(Record::decode(&record).unwrap().uptime_ms, Some(9_000_000));
 }
 
 #[test]

@@ -210,3 +210,12 @@ fn a_cancelled_purchase_from_after_the_loss_does_not_take_the_place_of_a_lost_or
     assert_eq!(ledger.state().intents().len(), 1);
     assert_eq!(state_of(&ledger, 78), OrderState::Bought);
 }
+
+/// A clock that was set forward after the loss moves the records before it in a replay.
+#[test]
+fn a_lost_order_may_be_as_old_as_by_the_clock_of_the_start_that_found_the_loss() {
+    let mut ledger = with_balance();
+    ledger.state.last_at = after(7_210);
+    lose(&mut ledger, 1, 30, after(70), after(7_210));
+    assert!(ledger.state.loss.not_before <= after(10).minus(Duration::from_secs(3_600)));
+}
