@@ -371,8 +371,8 @@ impl LedgerState {
             return;
         }
         self.barrier = self.barrier.max(Some(barrier));
-        // A last event after the loss is of a run whose clock was ahead. In a replay, both times may
-        // be later than they were, but not the barrier.
+        // A last event after the loss is of a run whose clock was ahead. In a replay, both times
+        // may be later than they were, but not the barrier.
         let earliest = barrier.minus(CLOCK_MARGIN).minus(LOSS_MARGIN);
         self.loss = CrashLoss {
             coins: self.loss.coins.saturating_add(coins),
